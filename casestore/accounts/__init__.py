@@ -1,0 +1,1 @@
+"""Users, groups and their privileges, access tokens."""

@@ -1,0 +1,50 @@
+"""Making tokens and finding whom one speaks for."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from datetime import datetime, timedelta
+
+from django.db.models import Q
+
+from casestore import clock
+from casestore.accounts.models import AccessToken, User
+
+PREFIX = "cst_"
+# RFC 6750: b64token, one or more of these characters. Imported tokens of other servers have the same alphabet.
+_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]{8,512}=*\Z")
+# A token used in a loop must not write a row each time.
+LAST_USE_PRECISION = timedelta(minutes=1)
+
+
+def digest_of(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def create_token(*, user: User, description: str = "", expires_at: datetime | None = None) -> tuple[AccessToken, str]:
+    """Returns the row and the token itself, which is nowhere else and cannot be shown again."""
+    token = PREFIX + secrets.token_urlsafe(32)
+    row = AccessToken.objects.create(user=user, digest=digest_of(token), description=description, expires_at=expires_at)
+    return row, token
+
+
+def find_token(token: str) -> AccessToken | None:
+    """The valid token of an enabled user, with its user; None otherwise. Notes the use."""
+    if not _TOKEN.match(token):
+        return None
+    digest = digest_of(token)
+    row = AccessToken.objects.select_related("user").filter(digest=digest).first()
+    # The index finds a row by its digest, which tells an attacker nothing about the token; the comparison that
+    # decides takes the same time wherever the digests differ.
+    if row is None or not hmac.compare_digest(row.digest, digest):
+        return None
+    now = clock.now()
+    if not row.user.is_active or (row.expires_at is not None and row.expires_at <= now):
+        return None
+    if row.last_used_at is None or now - row.last_used_at > LAST_USE_PRECISION:
+        stale = Q(last_used_at=None) | Q(last_used_at__lt=now - LAST_USE_PRECISION)
+        AccessToken.objects.filter(stale, pk=row.pk).update(last_used_at=now)
+    return row

@@ -1,0 +1,34 @@
+"""Small middleware of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+
+Handler = Callable[[HttpRequest], HttpResponse]
+
+
+def trailing_slash(get_response: Handler) -> Handler:
+    """Every endpoint answers with and without a trailing slash, bodies included, without a redirect."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        path = request.path_info
+        if path.startswith("/api/") and path.endswith("/") and path != "/api/":
+            request.path_info = path[:-1]
+            request.path = request.path[:-1]
+        return get_response(request)
+
+    return middleware
+
+
+def never_cache_api(get_response: Handler) -> Handler:
+    """Answers depend on who asks: no shared cache may keep one for somebody else."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        if request.path_info.startswith("/api"):
+            response.headers.setdefault("Cache-Control", "private, no-store")
+        return response
+
+    return middleware

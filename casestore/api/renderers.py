@@ -1,0 +1,43 @@
+"""JSON out, by orjson: documents that the database keeps rendered (`orjson.Fragment`) pass through unparsed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import orjson
+from rest_framework import renderers
+
+from casestore import clock
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return clock.iso(value)
+    return str(value)
+
+
+def dump(value: Any, *, indent: bool = False) -> bytes:
+    options = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS
+    data = orjson.dumps(value, default=_default, option=options)
+    # A fragment is copied as it is, so an indented text needs a second pass.
+    return orjson.dumps(orjson.loads(data), option=orjson.OPT_INDENT_2) if indent else data
+
+
+class JSONRenderer(renderers.JSONRenderer):
+    """UTF-8 without escapes, camelCase as the serializers name it, dates in ISO 8601 with milliseconds."""
+
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
+        if data is None:
+            return b""
+        return dump(data, indent=bool(self.get_indent(accepted_media_type or "", renderer_context or {})))
+
+
+class BrowsableAPIRenderer(renderers.BrowsableAPIRenderer):
+    """DRF's pages for developers. Forms post the raw JSON body, the way any other client does."""
+
+    def get_rendered_html_form(self, data: Any, view: Any, method: str, request: Any) -> Any:
+        # An HTML form cannot express nested bodies; the raw form below it can.
+        if method in {"DELETE", "OPTIONS"}:
+            return super().get_rendered_html_form(data, view, method, request)
+        return None

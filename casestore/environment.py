@@ -1,0 +1,71 @@
+"""Reading the environment: every address and limit of an installation comes from here, typed and checked."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from psycopg.conninfo import conninfo_to_dict
+
+
+def text(name: str, default: str = "") -> str:
+    return os.environ.get(name) or default
+
+
+def words(name: str, default: str) -> list[str]:
+    """A comma-separated list."""
+    return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def flag(name: str, default: bool = False) -> bool:
+    value = text(name, "1" if default else "0").lower()
+    if value not in {"0", "1", "true", "false", "yes", "no"}:
+        raise ImproperlyConfigured(f"{name} must be 0 or 1.")
+    return value in {"1", "true", "yes"}
+
+
+def number(name: str, default: int, minimum: int = 1) -> int:
+    try:
+        value = int(text(name, str(default)))
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} must be a whole number.") from None
+    if value < minimum:
+        raise ImproperlyConfigured(f"{name} must be at least {minimum}.")
+    return value
+
+
+def database(url: str) -> dict[str, Any]:
+    """Django's settings for a libpq connection URI or key=value string."""
+    parts = {key: str(value) for key, value in conninfo_to_dict(url).items()}
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts.pop("dbname", "casestore"),
+        "USER": parts.pop("user", ""),
+        "PASSWORD": parts.pop("password", ""),
+        "HOST": parts.pop("host", ""),
+        "PORT": parts.pop("port", ""),
+        "OPTIONS": parts,
+    }
+
+
+def secret_key(home: Path) -> str:
+    """SECRET_KEY of the environment, else one made on first use and kept in the installation's own folder."""
+    if value := text("SECRET_KEY"):
+        return value
+    path = home / "secret_key"
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        # O_EXCL: of several processes that start at once, one writes and the others read.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        pass
+    else:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(50))
+    value = path.read_text().strip()
+    if not value:
+        raise ImproperlyConfigured(f"{path} is empty; remove it, and a new key is made.")
+    return value

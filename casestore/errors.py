@@ -1,0 +1,79 @@
+"""The errors that services raise: a status, a stable code and a sentence, plain Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One place of a body that does not fit its schema. `path` names it, as in `series[0].labels[2].data.size`."""
+
+    path: str
+    message: str
+
+
+class CasestoreError(Exception):
+    """A refusal that the client is told of: its sentence never holds patient information."""
+
+    status = 400
+    code = "bad_request"
+
+    def __init__(self, sentence: str, *, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.problems = list(problems)
+
+
+class BadRequest(CasestoreError):
+    """The request cannot be understood or does not hold together."""
+
+
+class InvalidBody(CasestoreError):
+    """The body does not fit its schema; `problems` says where."""
+
+    code = "invalid_body"
+
+
+class NotAuthenticated(CasestoreError):
+    """No token or session, or one that is not, or no longer, known."""
+
+    status = 401
+    code = "not_authenticated"
+
+
+class InsufficientPrivilege(CasestoreError):
+    """The user is known but lacks a privilege. 401, as the published API has it; the code tells."""
+
+    status = 401
+    code = "insufficient_privilege"
+
+
+class Forbidden(CasestoreError):
+    status = 403
+    code = "forbidden"
+
+
+class NotFound(CasestoreError):
+    """Nothing of that name, or nothing that this user may know of."""
+
+    status = 404
+    code = "not_found"
+
+
+class Conflict(CasestoreError):
+    status = 409
+    code = "conflict"
+
+
+class TooLarge(CasestoreError):
+    status = 413
+    code = "too_large"
+
+
+class Unavailable(CasestoreError):
+    """A service that the request needs does not answer."""
+
+    status = 503
+    code = "unavailable"

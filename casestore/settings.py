@@ -1,0 +1,185 @@
+"""Settings. Every address, limit and secret comes from the environment; the defaults suit `make run`."""
+
+from __future__ import annotations
+
+import tempfile
+
+from casestore import environment
+from casestore.embedded.places import ROOT, home
+
+BASE_DIR = ROOT
+HOME = home()
+
+DEBUG = False
+SECRET_KEY = environment.secret_key(HOME)
+ALLOWED_HOSTS = environment.words("CASESTORE_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = environment.words("CASESTORE_TRUSTED_ORIGINS", "")
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.postgres",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "casestore.accounts",
+    "casestore.tasks",
+    "cases",
+    "mylists",
+    "exports",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "casestore.api.middleware.trailing_slash",
+    "casestore.api.middleware.never_cache_api",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "casestore.urls"
+WSGI_APPLICATION = "casestore.wsgi.application"
+# The API answers with and without a trailing slash itself; a redirect would drop the body of a POST.
+APPEND_SLASH = False
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "casestore" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+DATABASES = {
+    "default": {
+        **environment.database(environment.text("DATABASE_URL", "postgresql:///casestore")),
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["casestore.accounts.backends.EmailOrLoginIdBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "/api-auth/login/"
+LOGIN_REDIRECT_URL = "/api/"
+LOGOUT_REDIRECT_URL = LOGIN_URL
+
+# Cookies are marked secure behind TLS; `make run` serves plain HTTP on the loopback address.
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = environment.flag("CASESTORE_HTTPS")
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SESSION_COOKIE_SECURE else None
+X_FRAME_OPTIONS = "DENY"
+
+LANGUAGE_CODE = "en"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "casestore" / "static"]
+# Served from where the packages have them: nothing needs to be collected.
+WHITENOISE_USE_FINDERS = True
+
+STORAGES = {
+    "default": {
+        "BACKEND": "casestore.storage.AtomicFileSystemStorage",
+        "OPTIONS": {"location": HOME / "storage"},
+    },
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+
+# Bodies are JSON or one blob: read whole, so bounded. Files of a multipart body go to disk and have their own limit.
+DATA_UPLOAD_MAX_MEMORY_SIZE = environment.number("CASESTORE_MAX_BODY", 20 * 2**20)
+DATA_UPLOAD_MAX_NUMBER_FILES = environment.number("CASESTORE_MAX_UPLOAD_FILES", 10_000)
+FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
+FILE_UPLOAD_TEMP_DIR = environment.text("CASESTORE_SPOOL", tempfile.gettempdir())
+CASESTORE_MAX_BLOB = environment.number("CASESTORE_MAX_BLOB", 20 * 2**20)
+CASESTORE_MAX_UPLOAD = environment.number("CASESTORE_MAX_UPLOAD", 16 * 2**30)
+
+CELERY_BROKER_URL = environment.text("CELERY_BROKER_URL", "redis://127.0.0.1:6379/0")
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+# Late acknowledgement: a message of a worker that died is delivered again, and the task row decides what to do.
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+# Decoders and packers give their memory back when the process ends.
+CELERY_WORKER_MAX_TASKS_PER_CHILD = environment.number("CASESTORE_TASKS_PER_CHILD", 100)
+# One number bounds a task; the limits and the redelivery of its message follow from it.
+CASESTORE_TASK_SECONDS = environment.number("CASESTORE_TASK_SECONDS", 6 * 3600, minimum=60)
+CELERY_TASK_SOFT_TIME_LIMIT = CASESTORE_TASK_SECONDS
+CELERY_TASK_TIME_LIMIT = CASESTORE_TASK_SECONDS + 60
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": CASESTORE_TASK_SECONDS + 120}
+# A web request must not hang when the broker is away: the client is told at once.
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2}
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "casestore.accounts.authentication.BearerAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    # A view that forgot to say who may use it answers nobody.
+    "DEFAULT_PERMISSION_CLASSES": ["casestore.api.permissions.DenyAll"],
+    "DEFAULT_RENDERER_CLASSES": [
+        "casestore.api.renderers.JSONRenderer",
+        "casestore.api.renderers.BrowsableAPIRenderer",
+    ],
+    "DEFAULT_PARSER_CLASSES": ["casestore.api.parsers.JSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "casestore.api.negotiation.LenientNegotiation",
+    "DEFAULT_SCHEMA_CLASS": "casestore.api.openapi.Schema",
+    "EXCEPTION_HANDLER": "casestore.api.errors.exception_handler",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    "URL_FORMAT_OVERRIDE": None,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "casestore",
+    "DESCRIPTION": "Annotated medical-imaging cases: search, append-only revisions, labels, MHD exports.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": environment.text("CASESTORE_LOG_LEVEL", "INFO")},
+    "loggers": {
+        # pydicom and its plugins quote values of a data set in warnings; patient data must not reach a log.
+        "pydicom": {"level": "CRITICAL"},
+        # Every 4xx of an API is a warning there; the access log has them already.
+        "django.request": {"level": "ERROR"},
+    },
+}

@@ -1,0 +1,51 @@
+"""Every address. Endpoints have no trailing slash here; middleware answers both."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
+
+from cases.views import blobs, cases, projects, series
+from casestore.accounts import views as accounts
+from casestore.api.views import HealthView, RootView
+from casestore.tasks import views as tasks
+from exports import views as exports
+
+api = [
+    path("", RootView.as_view(), name="root"),
+    path("health", HealthView.as_view(), name="health"),
+    path("schema", SpectacularAPIView.as_view(), name="schema"),
+    path("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("redoc", SpectacularRedocView.as_view(url_name="schema"), name="redoc"),
+    path("cases", cases.CaseListView.as_view(), name="cases"),
+    path("cases/export-mhd", exports.ExportMhdView.as_view(), name="export-mhd"),
+    path("cases/<str:case_id>", cases.CaseView.as_view(), name="case"),
+    path("cases/<str:case_id>/revision", cases.RevisionListView.as_view(), name="revision"),
+    path("blob/<str:sha1>", blobs.BlobView.as_view(), name="blob"),
+    path("series", series.SeriesListView.as_view(), name="series"),
+    path("series/domain/<str:domain>", series.SeriesUploadView.as_view(), name="series-upload"),
+    path("series/<str:series_uid>", series.SeriesView.as_view(), name="one-series"),
+    path("projects", projects.ProjectListView.as_view(), name="projects"),
+    path("projects/<str:project_id>", projects.ProjectView.as_view(), name="project"),
+    path("tasks", tasks.TaskListView.as_view(), name="tasks"),
+    path("tasks/<str:task_id>", tasks.TaskView.as_view(), name="task"),
+    path("tasks/<str:task_id>/download", tasks.TaskDownloadView.as_view(), name="task-download"),
+    path("tokens", accounts.TokenListView.as_view(), name="tokens"),
+    path("tokens/<str:token_id>", accounts.TokenView.as_view(), name="token"),
+    path("login-info", accounts.LoginInfoView.as_view(), name="login-info"),
+]
+
+urlpatterns = [
+    path("", RedirectView.as_view(url="/api/")),
+    path("api", RedirectView.as_view(url="/api/")),
+    path("api/", include(api)),
+    path("api-auth/", include("rest_framework.urls")),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = "casestore.api.errors.bad_request"
+handler403 = "casestore.api.errors.permission_denied"
+handler404 = "casestore.api.errors.not_found"
+handler500 = "casestore.api.errors.server_error"
