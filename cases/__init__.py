@@ -1,0 +1,1 @@
+"""Projects, series, cases, revisions, labels and their voxels."""

@@ -1,0 +1,1 @@
+"""Reading DICOM: files, instances, frames, pixels. pydicom and numpy, no Django."""
