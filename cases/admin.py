@@ -1,0 +1,77 @@
+"""Models in the admin, to look at. Cases and revisions change through the API, which checks and records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from cases.models import Blob, Case, Project, ProjectRole, Revision, Series
+
+# Who may see patient information is decided for each project by the API; the admin shows none.
+PATIENT_FIELDS = (
+    "patient_id",
+    "patient_name",
+    "patient_birth_date",
+    "patient_age",
+    "patient_sex",
+    "patient_size",
+    "patient_weight",
+)
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):
+    """Lists and shows, never changes."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class ProjectRoleInline(admin.TabularInline):
+    model = ProjectRole
+    extra = 0
+
+
+@admin.register(Project)
+class ProjectAdmin(admin.ModelAdmin):
+    list_display = ("name", "project_id", "updated_at")
+    search_fields = ("name", "project_id")
+    readonly_fields = ("project_id", "created_at", "updated_at")
+    inlines = (ProjectRoleInline,)
+
+
+@admin.register(Series)
+class SeriesAdmin(ReadOnlyAdmin):
+    list_display = ("series_uid", "modality", "series_description", "domain", "images", "created_at")
+    list_filter = ("modality", "domain")
+    exclude = PATIENT_FIELDS
+    search_fields = ("series_uid", "series_description")
+
+
+@admin.register(Case)
+class CaseAdmin(ReadOnlyAdmin):
+    list_display = ("case_id", "project", "revision_count", "tags", "created_at", "updated_at")
+    list_filter = ("project",)
+    exclude = PATIENT_FIELDS
+    list_select_related = ("project",)
+    search_fields = ("case_id",)
+
+
+@admin.register(Revision)
+class RevisionAdmin(ReadOnlyAdmin):
+    list_display = ("case", "index", "creator", "status", "date")
+    list_select_related = ("case",)
+    search_fields = ("case__case_id", "creator")
+
+
+@admin.register(Blob)
+class BlobAdmin(ReadOnlyAdmin):
+    list_display = ("sha1", "size", "created_at")
+    search_fields = ("sha1",)

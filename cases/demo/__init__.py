@@ -1,0 +1,1 @@
+"""The demo installation that `make run` loads."""

@@ -1,0 +1,1 @@
+"""What changes data: verb-named, keyword-only, one transaction a call."""

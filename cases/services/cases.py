@@ -1,0 +1,126 @@
+"""Creating cases and appending revisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import transaction
+
+from cases.documents import patient_document, revision_document
+from cases.image_numbers import PartialVolume
+from cases.models import Blob, Case, CaseDocument, Label, Project, Revision, RevisionSeries, Series
+from cases.services.labels import check_attributes, check_voxel_labels, find_blobs
+from cases.services.partial_volumes import Entry, resolve_entries
+from casestore import clock
+from casestore.accounts.models import User
+from casestore.api.renderers import dump
+
+FIRST_DESCRIPTION = "Created new case."
+FIRST_STATUS = "draft"
+
+
+@transaction.atomic
+def create_case(*, user: User, project_id: str, series: Sequence[dict[str, Any]], tags: Sequence[str]) -> Case:
+    """A case with its first revision. Needs `write` in the project and the series' domain."""
+    project = Project.objects.get_for(user, project_id, "write")
+    entries = resolve_entries(user=user, series=series)
+    now = clock.now()
+    case = Case.objects.create(
+        project=project,
+        tags=list(dict.fromkeys(tags)),
+        domains=sorted({entry.series.domain_id for entry in entries}),
+        created_at=now,
+        updated_at=now,
+    )
+    revision = Revision(creator=user.email, date=now, description=FIRST_DESCRIPTION, status=FIRST_STATUS, attributes={})
+    _append(case, revision, entries, {})
+    return case
+
+
+@transaction.atomic
+def append_revision(
+    *,
+    user: User,
+    case_id: str,
+    description: str,
+    attributes: dict[str, Any],
+    status: str,
+    series: Sequence[dict[str, Any]],
+) -> Revision:
+    """Appends to the case's history. The lock on the case's row puts simultaneous writers in an order."""
+    visible = Case.objects.get_for(user, case_id, "write")
+    case = Case.objects.select_for_update(of=("self",)).select_related("project").get(pk=visible.pk)
+    entries = resolve_entries(user=user, series=series, domains=case.domains, previous=_latest_volumes(case))
+    blobs = find_blobs(user=user, case=case, entries=entries)
+    check_voxel_labels(entries, blobs)
+    check_attributes(case.project, attributes, entries)
+    revision = Revision(
+        creator=user.email, date=clock.now(), description=description, status=status, attributes=attributes
+    )
+    _append(case, revision, entries, blobs)
+    return revision
+
+
+def _latest_volumes(case: Case) -> dict[str, PartialVolume]:
+    rows = RevisionSeries.objects.filter(revision=case.latest_revision_id).order_by("-position")
+    values = rows.values_list("series__series_uid", "start", "end", "delta")
+    return {uid: PartialVolume(start, end, delta) for uid, start, end, delta in values}
+
+
+def _append(case: Case, revision: Revision, entries: Sequence[Entry], blobs: dict[str, Blob]) -> None:
+    """Writes the revision and everything on the case that follows from it. The caller holds the case's row."""
+    revision.case, revision.index = case, case.revision_count
+    revision.save(force_insert=True)
+    rows = RevisionSeries.objects.bulk_create(
+        RevisionSeries(
+            revision=revision,
+            position=position,
+            series=entry.series,
+            start=entry.volume.start,
+            end=entry.volume.end,
+            delta=entry.volume.delta,
+        )
+        for position, entry in enumerate(entries)
+    )
+    labels = [
+        [_label(row, k, label, blobs) for k, label in enumerate(entry.labels)]
+        for row, entry in zip(rows, entries, strict=True)
+    ]
+    Label.objects.bulk_create((label for group in labels for label in group), batch_size=1000)
+
+    case.revision_count += 1
+    case.latest_revision = revision
+    case.updated_at = max(revision.date, case.updated_at)
+    if not case.domains:
+        case.domains = sorted({entry.series.domain_id for entry in entries})
+    document = dump(revision_document(revision, zip(rows, labels, strict=True))).decode()
+    CaseDocument.objects.update_or_create(case=case, defaults={"latest_revision": document})
+    copy_patient(case, [entry.series for entry in entries])
+    case.save()
+
+
+def _label(row: RevisionSeries, position: int, label: dict[str, Any], blobs: dict[str, Blob]) -> Label:
+    return Label(
+        revision_series=row,
+        position=position,
+        name=label.get("name"),
+        type=label["type"],
+        data=label["data"],
+        attributes=label.get("attributes"),
+        blob=blobs.get(label["data"].get("voxels", "")),
+    )
+
+
+def copy_patient(case: Case, series: Sequence[Series]) -> bool:
+    """Copies the patient of the first series that has one to the (unsaved) case; where none has, it stays.
+
+    It then is that of the newest earlier revision that had one, for each revision has passed here.
+    """
+    source = next((row for row in series if row.has_patient_info), None)
+    if source is None:
+        return False
+    case.patient_id, case.patient_name = source.patient_id, source.patient_name
+    case.patient_age, case.patient_sex = source.patient_age, source.patient_sex
+    CaseDocument.objects.filter(case=case).update(patient_info=dump(patient_document(source)).decode())
+    return True

@@ -1,0 +1,88 @@
+"""`/api/series`: DICOM series of the user's domains."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from drf_spectacular.utils import extend_schema
+from rest_framework.parsers import MultiPartParser
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from cases.models import Series
+from cases.serializers.series import SeriesSerializer
+from cases.services import series as services
+from casestore.accounts.authentication import user_of
+from casestore.api.openapi import PAGE_PARAMETERS, TOTAL_HEADERS
+from casestore.api.pagination import Page, page_response
+from casestore.errors import BadRequest, InsufficientPrivilege, NotFound, TooLarge
+from casestore.tasks.serializers import TaskIdSerializer
+
+
+class SeriesListView(APIView):
+    """The series of the user's domains, newest first."""
+
+    permission_classes = (IsAuthenticated,)
+
+    @extend_schema(
+        operation_id="series_list",
+        parameters=[*PAGE_PARAMETERS, *TOTAL_HEADERS],
+        responses=SeriesSerializer(many=True),
+    )
+    def get(self, request: Request) -> Response:
+        page = Page.of(request)
+        series = Series.objects.visible_to(user_of(request))
+        rows = page.slice(series.order_by("-created_at", "-id"))
+        return page_response(request, _render(request, rows, many=True), page, series.count())
+
+
+class SeriesView(APIView):
+    permission_classes = (IsAuthenticated,)
+
+    @extend_schema(operation_id="series_get", responses=SeriesSerializer)
+    def get(self, request: Request, series_uid: str) -> Response:
+        return Response(_render(request, Series.objects.get_for(user_of(request), series_uid)))
+
+    @extend_schema(operation_id="series_delete", responses={204: None})
+    def delete(self, request: Request, series_uid: str) -> Response:
+        """Needs the domain and `manageServer`; 400 while a case uses the series."""
+        series = Series.objects.get_for(user_of(request), series_uid)
+        if not user_of(request).has_privilege("manageServer"):
+            raise InsufficientPrivilege('You do not have the "manageServer" privilege.')
+        services.delete_series(series=series)
+        return Response(status=204)
+
+
+class SeriesUploadView(APIView):
+    """DICOM files, or zip or tar archives of them, in a multipart body; imported by a task."""
+
+    permission_classes = (IsAuthenticated,)
+    parser_classes = (MultiPartParser,)
+
+    @extend_schema(
+        operation_id="series_upload",
+        request={
+            "multipart/form-data": {
+                "type": "object",
+                "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+            }
+        },
+        responses={201: TaskIdSerializer},
+    )
+    def post(self, request: Request, domain: str) -> Response:
+        if domain not in user_of(request).domains:
+            raise NotFound("There is no such domain.")
+        # Told before a byte of it is read: a body of this size would be refused anyway, after hours.
+        if int(request.META.get("CONTENT_LENGTH") or 0) > settings.CASESTORE_MAX_UPLOAD:
+            raise TooLarge(f"The upload is larger than {settings.CASESTORE_MAX_UPLOAD} bytes.")
+        files = [file for _, group in request.FILES.lists() for file in group]
+        if not files:
+            raise BadRequest("The body holds no file; send DICOM files or archives as multipart/form-data.")
+        task = services.request_import(user=user_of(request), domain=domain, files=files)
+        return Response({"taskId": task.task_id}, status=201)
+
+
+def _render(request: Request, series: object, *, many: bool = False) -> object:
+    context = {"with_patient_info": user_of(request).wants_patient_info}
+    return SeriesSerializer(series, many=many, context=context).data
