@@ -1,0 +1,83 @@
+"""Asking for an export: everything is checked before a task exists."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from cases.models import Case, Revision
+from casestore.accounts.models import User
+from casestore.errors import BadRequest, InsufficientPrivilege, Problem
+from casestore.tasks.models import Task
+from casestore.tasks.services import create_task
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An entry of a request: a case and one of its revisions, counted from the end where negative."""
+
+    case_id: str
+    revision_index: int = -1
+
+
+def request_export(*, user: User, wanted: Sequence[Wanted], options: dict[str, str]) -> Task:
+    """Needs `downloadVolume`, and `read` in the project of every case."""
+    from exports.tasks import export_mhd
+
+    if not user.has_privilege("downloadVolume"):
+        raise InsufficientPrivilege('You do not have the "downloadVolume" privilege.')
+    entries = _resolve(user, wanted)
+    return create_task(
+        owner=user,
+        name=f"Export {len(entries)} case{'s' if len(entries) != 1 else ''} as MHD",
+        parameters={"entries": entries, **options},
+        total=len(entries),
+        run_by=export_mhd,
+    )
+
+
+def _resolve(user: User, wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
+    """The primary key of each revision and the folder that it gets; equal entries once."""
+    ids = {entry.case_id for entry in wanted}
+    cases = {case.case_id: case for case in Case.objects.visible_to(user).filter(case_id__in=ids)}
+    for case_id in ids - cases.keys():
+        Case.objects.get_for(user, case_id)  # Says what is wrong with it: unknown, or not readable.
+    indexes: dict[tuple[str, int], None] = {}
+    for position, entry in enumerate(wanted):
+        count = cases[entry.case_id].revision_count
+        index = entry.revision_index + (count if entry.revision_index < 0 else 0)
+        if not 0 <= index < count:
+            path = f"caseIds[{position}].revisionIndex"
+            sentence = (
+                f"The case has {count} revision{'s' if count != 1 else ''}; there is no index {entry.revision_index}."
+            )
+            raise BadRequest(f"{path}: {sentence}", problems=[Problem(path, sentence)])
+        indexes[entry.case_id, index] = None
+    keys = {
+        (case_id, index): key
+        for key, case_id, index in Revision.objects.filter(
+            case__in=cases.values(), index__in={index for _, index in indexes}
+        ).values_list("pk", "case__case_id", "index")
+    }
+    folders = _folders(list(indexes), Counter(entry.case_id for entry in wanted))
+    return [{"revision": keys[entry], "folder": folder} for entry, folder in zip(indexes, folders, strict=True)]
+
+
+def _folders(entries: Sequence[tuple[str, int]], mentions: Counter[str]) -> list[str]:
+    """`<caseId>`, or `<caseId>-rev<index>` for a case that the request names more than once; all different."""
+    folders: list[str] = []
+    for case_id, index in entries:
+        folder = folder_name(case_id) + (f"-rev{index}" if mentions[case_id] > 1 else "")
+        while folder in folders:
+            folder += "_"
+        folders.append(folder)
+    return folders
+
+
+def folder_name(case_id: str) -> str:
+    """The id itself, except for characters that mean something in a path: imported ids are any string."""
+    name = quote(case_id, safe=" !#$&'()+,;=@[]{}~")
+    return name.replace(".", "%2E") if not name.strip(". ") or name == "manifest.json" else name

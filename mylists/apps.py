@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class MylistsConfig(AppConfig):
+    name = "mylists"
+    verbose_name = "My lists"
