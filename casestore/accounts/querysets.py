@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import Q
 
 if TYPE_CHECKING:
-    from casestore.accounts.models import AccessToken, User
+    from casestore.accounts.models import AccessToken, User  # noqa: F401  the first in a type argument
 
 
 class UserManager(BaseUserManager["User"]):
