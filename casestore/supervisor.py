@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -45,6 +46,8 @@ WEB = (
     "--access-logfile=-",
     f"--access-logformat={ACCESS_LOG}",
 )
+# Seen from the project's folder, where everything runs.
+PYTHON = os.path.relpath(sys.executable, ROOT) if Path(sys.executable).is_relative_to(ROOT) else sys.executable
 WORKER = (
     "celery",
     "--app=casestore",
@@ -73,7 +76,7 @@ class Child:
     module: Sequence[str]
     environment: dict[str, str]
     logfile: Path
-    steps: Sequence[tuple[signal.Signals, float]]
+    steps: Sequence[tuple[float, signal.Signals]]
     process: subprocess.Popen[bytes] | None = None
     deaths: list[float] = field(default_factory=list)
 
@@ -82,7 +85,7 @@ class Child:
         with self.logfile.open("ab") as log:
             self.logfile.chmod(0o600)
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *self.module],
+                [PYTHON, "-m", *self.module],
                 cwd=ROOT,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -104,15 +107,19 @@ class Child:
         say(f"The {self.name} died (status {self.process.returncode}) and is started again; see {self.logfile}.")
         self.start()
 
+    def ask_to_stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+
     def stop(self) -> None:
+        """Waits for the end of what was asked to stop; then insists."""
         if self.process is None:
             return
-        for number, seconds in self.steps:
-            if self.process.poll() is not None:
-                break
-            self.process.send_signal(number)
+        for seconds, number in self.steps:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(seconds)
+                break
+            self.process.send_signal(number)
         self.kill_group()
         self.process.wait()
 
@@ -167,7 +174,7 @@ def run() -> NoReturn:
         manage(environment, "migrate", "--no-input", "--verbosity=0")
         demo = load_demo(environment)
         children = [
-            Child("worker", WORKER, environment, places.log / "worker.log", WORKER_STEPS),
+            Child("worker", (*WORKER, f"--pool={worker_pool()}"), environment, places.log / "worker.log", WORKER_STEPS),
             Child(
                 "web server",
                 (*WEB, f"--bind={bracketed(host)}:{port}"),
@@ -187,13 +194,24 @@ def run() -> NoReturn:
                 for child in children:
                     child.revive()
         finally:
-            for child in reversed(children):
+            for child in children:
+                child.ask_to_stop()
+            for child in children:
                 child.stop()
 
 
-WEB_STEPS = ((signal.SIGTERM, 10.0),)
+WEB_STEPS = ((10.0, signal.SIGKILL),)
 # A worker first finishes what it does; then it gives its tasks back to the broker.
-WORKER_STEPS = ((signal.SIGTERM, 8.0), (signal.SIGQUIT, 5.0))
+WORKER_STEPS = ((8.0, signal.SIGQUIT), (5.0, signal.SIGKILL))
+
+
+def worker_pool() -> str:
+    """Processes, unless this machine has no shared memory for the semaphores that they need."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except OSError:
+        return "threads"
+    return "prefork"
 
 
 def address() -> tuple[str, int]:
@@ -240,7 +258,7 @@ def manage(environment: dict[str, str], *words: str) -> str:
     """Runs a command of Django's; returns what it prints. Its errors go to the terminal. Raises CannotRun."""
     # In a session of its own, so that Ctrl-C does not print its stack; and gone when we go.
     process = subprocess.Popen(
-        [sys.executable, "-m", "django", *words],
+        [PYTHON, "-m", "django", *words],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,

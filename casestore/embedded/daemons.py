@@ -87,6 +87,11 @@ class Daemon:
         return self.logfile.stat().st_size if self.logfile.exists() else 0
 
 
+def relative(program: Path, folder: Path) -> str:
+    """The program as seen from the folder that it will run in: a list of processes need not show where we lie."""
+    return os.path.relpath(os.path.realpath(program), os.path.realpath(folder))
+
+
 def rotate(path: Path) -> None:
     """Keeps one older log, so that logs do not grow for ever."""
     if path.exists() and path.stat().st_size > LOG_LIMIT:

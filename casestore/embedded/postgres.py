@@ -16,7 +16,7 @@ from urllib.parse import quote
 import psycopg
 
 from casestore.embedded import privileges
-from casestore.embedded.daemons import Daemon, is_alive, read_pid, server_environment
+from casestore.embedded.daemons import Daemon, is_alive, read_pid, relative, server_environment
 from casestore.embedded.errors import EmbeddedError
 from casestore.embedded.places import Places
 
@@ -65,9 +65,14 @@ class Postgres:
         self.durable = durable
         self.daemon = Daemon(
             pidfile=places.run / "postgres.pid",
-            marker=f"postgres -D {self.data} ",
+            marker=f"cluster_name={self.name}",
             logfile=places.log / "postgres.log",
         )
+
+    @property
+    def name(self) -> str:
+        """Of this cluster and no other, to know its processes by."""
+        return self.places.sockets().name
 
     @property
     def url(self) -> str:
@@ -98,9 +103,10 @@ class Postgres:
             self.clear_stale()
             self.make_socket_folder()
             begin = self.daemon.log_size()
-            settings = {**SETTINGS, **({} if self.durable else FRAGILE)}
+            settings = {"cluster_name": self.name, **SETTINGS, **({} if self.durable else FRAGILE)}
             options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
-            command = [str(binaries() / "postgres"), "-D", str(self.data), "-k", str(self.sockets), *options]
+            program = relative(binaries() / "postgres", self.data)
+            command = [program, "-D", ".", "-k", str(self.sockets), *options]
             self.daemon.start([*privileges.drop(), *command], self.data)
             number = read_pid(self.daemon.pidfile)
             if number and self.is_ready(number):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import redis
 
-from casestore.embedded.daemons import Daemon, is_alive, read_pid
+from casestore.embedded.daemons import Daemon, is_alive, read_pid, relative
 from casestore.embedded.errors import EmbeddedError
 from casestore.embedded.places import Places
 
@@ -68,7 +68,7 @@ class Valkey:
             "aof-load-truncated": "yes",
         }
         words = [word for key, value in options.items() for word in (f"--{key}", value)]
-        self.daemon.start([str(binary()), *words], self.data)
+        self.daemon.start([relative(binary(), self.data), *words], self.data)
         number = read_pid(self.daemon.pidfile)
         if not number or not self.is_ready(number):
             said = self.daemon.log_from(begin).strip().splitlines()
