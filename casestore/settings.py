@@ -177,8 +177,6 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["console"], "level": environment.text("CASESTORE_LOG_LEVEL", "INFO")},
     "loggers": {
-        # pydicom and its plugins quote values of a data set in warnings; patient data must not reach a log.
-        "pydicom": {"level": "CRITICAL"},
         # Every 4xx of an API is a warning there; the access log has them already.
         "django.request": {"level": "ERROR"},
     },

@@ -18,7 +18,7 @@ from cases.dicom import header
 from cases.dicom.errors import DicomRefused
 from cases.dicom.instance import Frame, Instance, PixelLayout
 from cases.dicom.rescale import rescaled_range
-from cases.dicom.source import Source, open_source, read_header
+from cases.dicom.source import Source, open_header, open_source
 
 MAX_UID = 64
 MAX_NUMBER = 2**31 - 1
@@ -51,15 +51,15 @@ class Pixels:
 
 def read_series_uid(file: BinaryIO) -> str:
     """The Series Instance UID, from the header alone. Raises DicomRefused."""
-    dataset, _ = read_header(file, [SERIES_UID])
-    return _uid(dataset, "SeriesInstanceUID", "no_series_uid")
+    with open_header(file, [SERIES_UID]) as (dataset, _):
+        return _series_uid(dataset)
 
 
 def read_instance(file: BinaryIO) -> Instance:
     """Reads and decodes a whole file, a frame at a time. Raises DicomRefused with the reason."""
-    source = open_source(file)
     try:
-        return _instance(source)
+        with open_source(file) as source:
+            return _instance(source)
     except DicomRefused:
         raise
     except Exception as error:  # Malformed sequences and values make pydicom raise nearly anything.
@@ -71,13 +71,13 @@ def decode_frames(file: BinaryIO, indices: Sequence[int]) -> Iterator[np.ndarray
 
     Unused high bits are cleared, MONOCHROME1 is not inverted, colour is RGB. Raises DicomRefused.
     """
-    source = open_source(file, PIXEL_TAGS)
-    yield from _decode(source, _pixels(source), indices)
+    with open_source(file, PIXEL_TAGS) as source:
+        yield from _decode(source, _pixels(source), indices)
 
 
 def _instance(source: Source) -> Instance:
     dataset = source.dataset
-    series_uid = _uid(dataset, "SeriesInstanceUID", "no_series_uid")
+    series_uid = _series_uid(dataset)
     pixels = _pixels(source)
     warnings: list[str] = []
     numbers = _numbers(dataset, pixels.frames, warnings)
@@ -100,11 +100,11 @@ def _instance(source: Source) -> Instance:
     )
 
 
-def _uid(dataset: Dataset, keyword: str, code: str) -> str:
-    uid = header.text(dataset, keyword, 1000)
+def _series_uid(dataset: Dataset) -> str:
+    uid = header.text(dataset, "SeriesInstanceUID", 1000)
     if not uid or len(uid) > MAX_UID:
         what = "no Series Instance UID" if not uid else "a Series Instance UID of more than 64 characters"
-        raise DicomRefused(code, f"It has {what}.")
+        raise DicomRefused("no_series_uid", f"It has {what}.")
     return uid
 
 

@@ -5,11 +5,13 @@ Nothing here holds a volume in memory. Sizes that a file claims are checked befo
 
 from __future__ import annotations
 
+import logging
 import struct
 import tempfile
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
@@ -26,9 +28,12 @@ from pydicom.uid import (
 
 from cases.dicom.errors import DicomRefused
 
-# pydicom's complaints about a value quote it, and it may be the patient's name.
+# Complaints about a value quote it, and it may be the patient's name: no warnings and no logs. Importing pydicom sets
+# its logger's level, so this must come after it.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-warnings.filterwarnings("ignore", module=r"pydicom(\..*)?\Z")
+warnings.filterwarnings("ignore", module=r"(pydicom|pylibjpeg|libjpeg|openjpeg|rle)(\..*)?\Z")
+for name in ("pydicom", "pylibjpeg", "libjpeg", "openjpeg", "rle"):
+    logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 PREAMBLE = 132
 PIXEL_DATA = 0x7FE00010
@@ -57,7 +62,8 @@ class Source:
         return UID(self.dataset.file_meta.TransferSyntaxUID)
 
 
-def read_header(file: BinaryIO, tags: Sequence[int] | None = None) -> tuple[Dataset, BinaryIO]:
+@contextmanager
+def open_header(file: BinaryIO, tags: Sequence[int] | None = None) -> Iterator[tuple[Dataset, BinaryIO]]:
     """The data set up to its pixel data, all of it or just `tags`, and the stream, which stands where they begin.
 
     Files without preamble are taken when the rest makes sense. Raises DicomRefused.
@@ -77,7 +83,11 @@ def read_header(file: BinaryIO, tags: Sequence[int] | None = None) -> tuple[Data
         raise NOT_DICOM
     if not dataset.file_meta.get("TransferSyntaxUID"):
         dataset.file_meta.TransferSyntaxUID = _guessed_syntax(dataset)
-    return dataset, stream
+    try:
+        yield dataset, stream
+    finally:
+        if stream is not file:
+            stream.close()
 
 
 def _read(file: BinaryIO, start: int, tags: list[int] | None) -> tuple[Dataset, BinaryIO]:
@@ -96,15 +106,19 @@ def _read(file: BinaryIO, start: int, tags: list[int] | None) -> tuple[Dataset, 
 
 def _inflate(file: BinaryIO) -> BinaryIO:
     """What follows in `file`, inflated (PS3.5 A.5), in a temporary file."""
-    target = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=8 * 2**20))  # noqa: SIM115  the caller's to read
+    target = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=8 * 2**20))  # noqa: SIM115  the caller closes it
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    while not inflater.eof:
-        chunk = inflater.unconsumed_tail or file.read(2**16)
-        if not chunk:
-            raise DicomRefused("truncated", "The file is truncated: its deflated part has no end.")
-        target.write(inflater.decompress(chunk, 2**20))
-        if target.tell() > MAX_INFLATED:
-            raise DicomRefused("too_large", "The file inflates to more than 2 GiB.")
+    try:
+        while not inflater.eof:
+            chunk = inflater.unconsumed_tail or file.read(2**16)
+            if not chunk:
+                raise DicomRefused("truncated", "The file is truncated: its deflated part has no end.")
+            target.write(inflater.decompress(chunk, 2**20))
+            if target.tell() > MAX_INFLATED:
+                raise DicomRefused("too_large", "The file inflates to more than 2 GiB.")
+    except BaseException:
+        target.close()
+        raise
     target.seek(0)
     return target
 
@@ -116,10 +130,17 @@ def _guessed_syntax(dataset: Dataset) -> UID:
     return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
-def open_source(file: BinaryIO, tags: Sequence[int] | None = None) -> Source:
+@contextmanager
+def open_source(file: BinaryIO, tags: Sequence[int] | None = None) -> Iterator[Source]:
     """The data set and where its pixel data are. Raises DicomRefused where there are none or not all of them."""
-    dataset, stream = read_header(file, tags)
+    with open_header(file, tags) as (dataset, stream):
+        yield _source(dataset, stream)
+
+
+def _source(dataset: Dataset, stream: BinaryIO) -> Source:
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
+    if not syntax.is_transfer_syntax:
+        raise DicomRefused("transfer_syntax", "Its transfer syntax is not known.")
     order = "<" if syntax.is_little_endian else ">"
     head = stream.read(12)
     if len(head) < 8:
