@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.files.storage import default_storage
+from django.db import connection
 
+from casestore.embedded.places import ROOT
+from casestore.supervisor import WORKER, worker_pool
 from tests.world import World, make_world
 
 
@@ -43,3 +50,43 @@ def dicom_folder() -> Path:
     if not (path / "manifest.json").exists():
         pytest.skip(f"the real DICOM series are not at {path}; CASESTORE_DICOM names another folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def worker_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CASESTORE_HOME of the worker; its storage is shared with the tests that use it."""
+    return tmp_path_factory.mktemp("worker")
+
+
+@pytest.fixture(scope="session")
+def running_worker(django_db_setup: None, worker_home: Path) -> Iterator[Path]:
+    """A real Celery worker on this process's database and broker number; its log."""
+    database = connection.settings_dict["NAME"]
+    log = worker_home / "worker.log"
+    environment = os.environ | {
+        "CASESTORE_HOME": str(worker_home),
+        "DATABASE_URL": os.environ["DATABASE_URL"].replace("/casestore?", f"/{database}?"),
+    }
+    command = [sys.executable, "-m", *WORKER, f"--pool={worker_pool()}"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+    deadline = time.monotonic() + 60
+    while b" ready." not in log.read_bytes():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+    yield log
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def worker(running_worker: Path, worker_home: Path, settings: Any, transactional_db: None, storage: Path) -> Path:
+    """Tasks of this test are done by a real worker. The worker's log."""
+    options = {"location": worker_home / "storage"}
+    settings.STORAGES = {**settings.STORAGES, "default": {**settings.STORAGES["default"], "OPTIONS": options}}
+    return running_worker
