@@ -1,5 +1,1 @@
-"""casestore: a store for annotated medical-imaging cases."""
-
-from casestore.celery import app as celery_app
-
-__all__ = ["celery_app"]
+"""The project: settings, and what every app stands on. Importing it imports nothing else."""

@@ -50,7 +50,7 @@ WEB = (
 PYTHON = os.path.relpath(sys.executable, ROOT) if Path(sys.executable).is_relative_to(ROOT) else sys.executable
 WORKER = (
     "celery",
-    "--app=casestore",
+    "--app=casestore.celery",
     "worker",
     "--concurrency=2",
     "--loglevel=INFO",

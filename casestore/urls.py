@@ -45,6 +45,9 @@ urlpatterns = [
     path("admin/", admin.site.urls),
 ]
 
+admin.site.site_header = admin.site.site_title = "casestore"
+admin.site.index_title = "Administration"
+
 handler400 = "casestore.api.errors.bad_request"
 handler403 = "casestore.api.errors.permission_denied"
 handler404 = "casestore.api.errors.not_found"

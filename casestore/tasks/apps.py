@@ -3,5 +3,7 @@ from django.apps import AppConfig
 
 class TasksConfig(AppConfig):
     name = "casestore.tasks"
-    label = "tasks"
-    verbose_name = "Tasks"
+
+    def ready(self) -> None:
+        # Whoever queues a task must know our broker: shared tasks take the app that was made last.
+        import casestore.celery  # noqa: F401
