@@ -28,6 +28,10 @@ from casestore import clock, ids
 from casestore.accounts.models import Domain
 
 MAX_WARNINGS = 50
+BATCH = 1000
+
+# A file, what was read of it, and those of its frames that the series does not have yet.
+Fresh = tuple[SourceFile, Instance, list[Frame]]
 
 
 @dataclass
@@ -121,7 +125,7 @@ def _add(series_uid: str, read: Sequence[tuple[SourceFile, Instance]], domain: D
         raise SeriesRefused("The series belongs to another domain.")
     known = {} if series is None else dict(series.image_set.values_list("number", "sha256"))
     _check_layout(series, [instance.layout for _, instance in read])
-    fresh: list[tuple[SourceFile, Instance, list[Frame]]] = []
+    fresh: list[Fresh] = []
     for source, instance in read:
         new = [frame for frame in instance.frames if frame.number not in known]
         for frame in instance.frames:
@@ -135,8 +139,7 @@ def _add(series_uid: str, read: Sequence[tuple[SourceFile, Instance]], domain: D
         layout = read[0][1].layout
         series = Series(series_uid=series_uid, domain=domain, width=layout.width, height=layout.height)
         series.save(force_insert=True)
-    for source, instance, frames in fresh:
-        _store_file(series, source, instance, frames, stored)
+    _store_files(series, fresh, stored)
     _take_header(series, [(instance, frames) for _, instance, frames in fresh])
     _work_out(series, [warning for _, instance, _ in fresh for warning in instance.warnings])
     return len(fresh)
@@ -164,27 +167,29 @@ def _describe(layout: PixelLayout) -> str:
     return f"{layout.width} x {layout.height} {kind}"
 
 
-def _store_file(
-    series: Series, source: SourceFile, instance: Instance, frames: Sequence[Frame], stored: list[str]
-) -> None:
-    """Keeps the file byte for byte, under a name of ours, and a row for it and each of its new images."""
-    key = f"dicom/{series.pk}/{ids.new_id()}.dcm"
-    stored.append(key)
-    with source.path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.tell()
-        file.seek(0)
-        default_storage.save(key, File(file))
-    row = SeriesFile.objects.create(
-        series=series,
-        sop_instance_uid=instance.sop_instance_uid,
-        sop_class_uid=instance.sop_class_uid,
-        transfer_syntax=instance.transfer_syntax,
-        storage_key=key,
-        size=size,
-        sha256=sha256,
-    )
-    SeriesImage.objects.bulk_create(
+def _store_files(series: Series, fresh: Sequence[Fresh], stored: list[str]) -> None:
+    """Keeps the files byte for byte, under names of ours, and a row for each of them and of their new images."""
+    files = []
+    for source, instance, _ in fresh:
+        key = f"dicom/{series.pk}/{ids.new_id()}.dcm"
+        stored.append(key)
+        with source.path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+            file.seek(0)
+            default_storage.save(key, File(file))
+        row = SeriesFile(
+            series=series,
+            sop_instance_uid=instance.sop_instance_uid,
+            sop_class_uid=instance.sop_class_uid,
+            transfer_syntax=instance.transfer_syntax,
+            storage_key=key,
+            size=size,
+            sha256=sha256,
+        )
+        files.append(row)
+    SeriesFile.objects.bulk_create(files, batch_size=BATCH)
+    images = (
         SeriesImage(
             series=series,
             file=row,
@@ -202,8 +207,10 @@ def _store_file(
             integral=frame.integral,
             sha256=frame.sha256,
         )
+        for row, (_, _, frames) in zip(files, fresh, strict=True)
         for frame in frames
     )
+    SeriesImage.objects.bulk_create(images, batch_size=BATCH)
 
 
 def _list(values: tuple[float, ...] | None) -> list[float] | None:
