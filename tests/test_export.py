@@ -70,7 +70,7 @@ def export(world: World, target: Path, cases: Sequence[Any], by: str = "everythi
         zipfile.ZipFile(file).extractall(folder)
     else:
         with tarfile.open(fileobj=file, mode="r:gz") as archive:
-            archive.extractall(folder, filter="data")
+            archive.extractall(folder)
     return Exported(folder, task, download)
 
 
