@@ -25,7 +25,8 @@ from casestore.embedded.daemons import rotate
 from casestore.embedded.locks import Lock
 from casestore.embedded.places import ROOT, Places
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+ASKS_TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A child that keeps dying is not started for ever.
 MOST_DEATHS, WITHIN = 5, 60.0
 READY_WITHIN = 120.0
@@ -82,7 +83,7 @@ class Child:
 
     def start(self) -> None:
         rotate(self.logfile)
-        with self.logfile.open("ab") as log:
+        with self.logfile.open("ab") as log, unheard():
             self.logfile.chmod(0o600)
             self.process = subprocess.Popen(
                 [PYTHON, "-m", *self.module],
@@ -92,7 +93,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509  this process has one thread
+                preexec_fn=prepare_child,  # noqa: PLW1509  this process has one thread
             )
 
     def revive(self) -> None:
@@ -120,18 +121,37 @@ class Child:
                 self.process.wait(seconds)
                 break
             self.process.send_signal(number)
-        self.kill_group()
         self.process.wait()
+        self.kill_group()
 
     def kill_group(self) -> None:
-        """Whatever it leaves behind: a killed server cannot stop its own children."""
+        """Ends what it left behind, as a killed server cannot stop its own children; returns when they are gone."""
         assert self.process is not None
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-self.process.pid, 0)
 
 
-def die_with_parent() -> None:
+def prepare_child() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKS_TO_STOP)
+
+
+def adopt_orphans() -> None:
+    """Makes the children of a child that dies ours, so that their end can be waited for (prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """Signals wait: a child that is started is also known, and so stopped."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ASKS_TO_STOP)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKS_TO_STOP)
 
 
 def say(text: str) -> None:
@@ -139,7 +159,7 @@ def say(text: str) -> None:
 
 
 def main() -> int:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ASKS_TO_STOP:
         signal.signal(number, stop)
     try:
         run()
@@ -153,7 +173,7 @@ def main() -> int:
 
 def stop(number: int, frame: FrameType | None) -> NoReturn:
     """Leaves by way of every `finally`. Signals come twice, from the terminal and from make: only one is heard."""
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for name in ASKS_TO_STOP:
         signal.signal(name, signal.SIG_IGN)
     raise Stop
 
@@ -183,6 +203,8 @@ def run() -> NoReturn:
                 WEB_STEPS,
             ),
         ]
+        # After the servers have started, which belong to nobody and are stopped in their own way.
+        adopt_orphans()
         try:
             for child in children:
                 child.start()
@@ -208,7 +230,8 @@ WORKER_STEPS = ((8.0, signal.SIGQUIT), (5.0, signal.SIGKILL))
 def worker_pool() -> str:
     """Processes, unless this machine has no shared memory for the semaphores that they need."""
     try:
-        multiprocessing.get_context("spawn").Lock()
+        # The semaphore of a "spawn" context would start a process that outlives us for a moment.
+        multiprocessing.get_context("fork").Lock()
     except OSError:
         return "threads"
     return "prefork"
@@ -265,7 +288,7 @@ def manage(environment: dict[str, str], *words: str) -> str:
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=die_with_parent,  # noqa: PLW1509  this process has one thread
+        preexec_fn=prepare_child,  # noqa: PLW1509  this process has one thread
     )
     try:
         output, _ = process.communicate()

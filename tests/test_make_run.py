@@ -198,8 +198,15 @@ def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
             for p in psutil.Process(run.process.pid).children(recursive=True)
             if "gunicorn" in " ".join(p.cmdline()) and "gunicorn" not in " ".join(p.parent().cmdline())
         ]
+        orphans = web.children()
+        assert orphans
         web.kill()
         deadline = time.monotonic() + WITHIN
+        while "is started again" not in run.text():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        # The dead server's own children are gone: they would have answered beside the new one.
+        assert not [p for p in orphans if p.is_running()]
         while True:
             try:
                 assert run.get("/api/cases")
@@ -207,9 +214,16 @@ def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
             except OSError:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
+
+
+def test_stopped_while_a_child_starts(tmp_path: Path) -> None:
+    with running(tmp_path / "home") as run:
+        for process in psutil.Process(run.process.pid).children(recursive=True):
+            if "gunicorn" in " ".join(process.cmdline()):
+                process.kill()
         while "is started again" not in run.text():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+            time.sleep(0.01)
+        run.stop()
 
 
 def test_servers_of_the_environment(tmp_path: Path) -> None:
