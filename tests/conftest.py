@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from django.core.files.storage import default_storage
 from django.db import connection
@@ -17,6 +18,12 @@ from django.db import connection
 from casestore.embedded.places import ROOT
 from casestore.supervisor import WORKER, worker_pool
 from tests.world import World, make_world
+
+# The same examples in every run, so that a change that breaks nothing never fails; HYPOTHESIS_PROFILE=search looks
+# for new ones.
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile("search", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture(autouse=True)

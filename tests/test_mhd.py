@@ -50,8 +50,9 @@ def rotation(values: tuple[float, float, float, float]) -> np.ndarray:
     )
 
 
-numbers = st.floats(-1e4, 1e4, allow_nan=False)
-quaternions = st.tuples(*[st.floats(-1, 1)] * 4).filter(lambda q: sum(x * x for x in q) > 0.01)
+# Without subnormals: ITK reads those as zero.
+numbers = st.floats(-1e4, 1e4, allow_nan=False, allow_subnormal=False)
+quaternions = st.tuples(*[st.floats(-1, 1, allow_subnormal=False)] * 4).filter(lambda q: sum(x * x for x in q) > 0.01)
 
 
 @settings(max_examples=60, deadline=None)
