@@ -20,6 +20,12 @@ def _project_ids(user: User, *roles: str) -> models.QuerySet[Any]:
     return ProjectRole.objects.filter(group__user=user, role__in=roles).values("project_id")
 
 
+def _of_readable_cases(user: User) -> Q:
+    """Labels of cases that the user may read."""
+    case = "revision_series__revision__case__"
+    return Q(**{f"{case}project__in": _project_ids(user, "read"), f"{case}deleted_at": None})
+
+
 class ProjectQuerySet(models.QuerySet["Project"]):
     def visible_to(self, user: User, role: str = "read") -> ProjectQuerySet:
         """The projects in which a group of the user has the role."""
@@ -50,15 +56,19 @@ class SeriesQuerySet(models.QuerySet["Series"]):
 
 class CaseQuerySet(models.QuerySet["Case"]):
     def visible_to(self, user: User, role: str = "read") -> CaseQuerySet:
-        """The cases of the projects in which the user has the role."""
-        return self.filter(project__in=_project_ids(user, role))
+        """The cases of the projects in which the user has the role; those in the bin are nobody's."""
+        return self.filter(deleted_at=None, project__in=_project_ids(user, role))
+
+    def in_bin(self, user: User) -> CaseQuerySet:
+        """The deleted cases that the user may restore."""
+        return self.filter(deleted_at__isnull=False, project__in=_project_ids(user, "moderate"))
 
     def get_for(self, user: User, case_id: str, role: str = "read") -> Case:
         """NotFound where there is none; InsufficientPrivilege (401, as published) where the role is missing."""
         case = self.visible_to(user, role).filter(case_id=case_id).first()
         if case is not None:
             return case
-        if self.filter(case_id=case_id).exists():
+        if self.filter(case_id=case_id, deleted_at=None).exists():
             raise InsufficientPrivilege(f'You do not have "{role}" privilege of this project.')
         raise NotFound("There is no such case.")
 
@@ -66,15 +76,14 @@ class CaseQuerySet(models.QuerySet["Case"]):
 class BlobQuerySet(models.QuerySet["Blob"]):
     def visible_to(self, user: User) -> BlobQuerySet:
         """Those that the user stored, and those of cases that the user may read."""
-        return self._stored_or_used(user, Q(revision_series__revision__case__project__in=_project_ids(user, "read")))
+        return self._stored_or_used(user, _of_readable_cases(user))
 
     def usable_by(self, user: User, case: Case) -> BlobQuerySet:
         """Those that a new label of the case may name: the visible ones, and those that the case has already.
 
         Without this, whoever learns a hash could read the voxels by putting the hash into a case of their own.
         """
-        readable = Q(revision_series__revision__case__project__in=_project_ids(user, "read"))
-        return self._stored_or_used(user, readable | Q(revision_series__revision__case=case))
+        return self._stored_or_used(user, _of_readable_cases(user) | Q(revision_series__revision__case=case))
 
     def _stored_or_used(self, user: User, use: Q) -> BlobQuerySet:
         from cases.models import BlobUpload, Label

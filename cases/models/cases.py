@@ -7,12 +7,15 @@ from typing import ClassVar
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
+from django.db.models import F
 
 from cases.models.projects import Project
 from cases.querysets import CaseQuerySet
 from casestore import clock, ids
 
 MAX_TAG_LENGTH = 32
+# Cases in the bin are in no index that a search uses.
+KEPT = models.Q(deleted_at=None)
 
 
 class Case(models.Model):
@@ -30,24 +33,42 @@ class Case(models.Model):
     latest_revision = models.OneToOneField(
         "cases.Revision", models.SET_NULL, null=True, editable=False, related_name="+"
     )
+    version = models.PositiveBigIntegerField(default=1, help_text="grows with every change; the ETag")
     created_at = models.DateTimeField(default=clock.now)
     updated_at = models.DateTimeField(default=clock.now)
+    deleted_at = models.DateTimeField(null=True, editable=False, help_text="in the bin since")
+    deleted_by = models.CharField(max_length=254, blank=True, editable=False)
 
     objects = CaseQuerySet.as_manager()
 
     class Meta:
         indexes: ClassVar = [
-            models.Index(fields=["-created_at", "-case_id"], include=["project"], name="case_newest"),
+            models.Index(fields=["-created_at", "-case_id"], include=["project"], condition=KEPT, name="case_newest"),
             models.Index(
                 fields=["project", "-created_at", "-case_id"],
                 include=["patient_age", "patient_sex"],
+                condition=KEPT,
                 name="case_newest_in_project",
             ),
-            models.Index(fields=["-updated_at", "-case_id"], name="case_updated"),
-            models.Index(fields=["patient_id", "-created_at"], name="case_patient_id"),
-            models.Index(fields=["patient_name", "case_id"], include=["project"], name="case_patient_name"),
-            models.Index(fields=["patient_age", "case_id"], include=["project"], name="case_patient_age"),
+            models.Index(fields=["-updated_at", "-case_id"], condition=KEPT, name="case_updated"),
+            models.Index(fields=["patient_id", "-created_at"], condition=KEPT, name="case_patient_id"),
+            # In the order of a search, where the missing comes first; backwards it comes last.
+            models.Index(
+                F("patient_name").asc(nulls_first=True),
+                F("case_id"),
+                include=["project"],
+                condition=KEPT,
+                name="case_patient_name",
+            ),
+            models.Index(
+                F("patient_age").asc(nulls_first=True),
+                F("case_id"),
+                include=["project"],
+                condition=KEPT,
+                name="case_patient_age",
+            ),
             GinIndex(fields=["tags"], fastupdate=False, name="case_tags"),
+            models.Index(fields=["deleted_at"], condition=~KEPT, name="case_bin"),
         ]
 
     def __str__(self) -> str:

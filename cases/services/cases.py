@@ -34,7 +34,7 @@ def create_case(*, user: User, project_id: str, series: Sequence[dict[str, Any]]
         updated_at=now,
     )
     revision = Revision(creator=user.email, date=now, description=FIRST_DESCRIPTION, status=FIRST_STATUS, attributes={})
-    _append(case, revision, entries, {})
+    write_revision(case, revision, entries, {})
     return case
 
 
@@ -58,7 +58,7 @@ def append_revision(
     revision = Revision(
         creator=user.email, date=clock.now(), description=description, status=status, attributes=attributes
     )
-    _append(case, revision, entries, blobs)
+    write_revision(case, revision, entries, blobs)
     return revision
 
 
@@ -68,7 +68,7 @@ def _latest_volumes(case: Case) -> dict[str, PartialVolume]:
     return {uid: PartialVolume(start, end, delta) for uid, start, end, delta in values}
 
 
-def _append(case: Case, revision: Revision, entries: Sequence[Entry], blobs: dict[str, Blob]) -> None:
+def write_revision(case: Case, revision: Revision, entries: Sequence[Entry], blobs: dict[str, Blob]) -> None:
     """Writes the revision and everything on the case that follows from it. The caller holds the case's row."""
     revision.case, revision.index = case, case.revision_count
     revision.save(force_insert=True)

@@ -112,6 +112,23 @@ class GroupDomain(models.Model):
         return f"{self.group}: {self.domain_id}"
 
 
+class IdempotentAnswer(models.Model):
+    """What a POST with an Idempotency-Key was answered, so that its repetition is answered the same."""
+
+    user = models.ForeignKey(User, models.CASCADE)
+    key = models.CharField(max_length=255)
+    digest = models.CharField(max_length=64, help_text="SHA-256 of method, address and body")
+    status = models.PositiveSmallIntegerField(default=0)
+    body = models.TextField(blank=True)
+    created_at = models.DateTimeField(default=clock.now, db_index=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["user", "key"], name="idempotency_key_once")]
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
 class AccessToken(models.Model):
     """A permanent access token. Only its SHA-256 digest is kept: the token is random, 256 bits, so it needs no salt."""
 
