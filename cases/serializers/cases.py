@@ -8,19 +8,19 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from cases.image_numbers import PartialVolume
-from cases.models.cases import MAX_TAG_LENGTH
+from cases.models.cases import MAX_TAG_LENGTH, MAX_TAGS
 from cases.serializers.labels import MAX_LABELS, LabelSerializer
 from casestore import ids
 from casestore.api.fields import (
     DateField,
     ObjectField,
+    SparseMixin,
     StrictCharField,
     StrictIntegerField,
     StrictSerializer,
 )
 
 MAX_SERIES = 100
-MAX_TAGS = 100
 AUTO = "auto"
 # Bounded as InstanceNumber is (PS3.5 6.2, VR IS).
 MAX_IMAGE_NUMBER = 2**31 - 1
@@ -132,8 +132,13 @@ class _CaseSerializer(serializers.Serializer):
     updatedAt = DateField()
 
 
-class ListedCaseSerializer(_CaseSerializer):
+class ListedCaseSerializer(SparseMixin, _CaseSerializer):
     latestRevision = RevisionSerializer()
+
+
+class DeletedCaseSerializer(ListedCaseSerializer):
+    deletedAt = DateField(source="deleted_at")
+    deletedBy = serializers.EmailField(source="deleted_by")
 
 
 class CaseSerializer(_CaseSerializer):

@@ -1,10 +1,15 @@
-"""Projects as they are read."""
+"""Projects as they are read, and what a user may do in them."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from cases.models import Project
+from cases.models import Project, ProjectRole, RoleName
+from casestore.accounts.models import User
+from casestore.accounts.serializers import LoginInfoFullSerializer
 from casestore.api.fields import DateField, ObjectField
 
 
@@ -34,3 +39,26 @@ class ProjectSerializer(serializers.ModelSerializer):
             "createdAt",
             "updatedAt",
         )
+
+
+class AccessibleProjectSerializer(serializers.Serializer):
+    projectId = serializers.CharField()
+    projectName = serializers.CharField()
+    roles = serializers.ListField(child=serializers.ChoiceField(choices=RoleName.choices))
+
+
+class LoginInfoWithProjectsSerializer(LoginInfoFullSerializer):
+    """`accessibleProjects` are those in which a group of the user has any role, in the order of their names."""
+
+    accessibleProjects = serializers.SerializerMethodField()
+
+    @extend_schema_field(AccessibleProjectSerializer(many=True))
+    def get_accessibleProjects(self, user: User) -> list[dict[str, Any]]:  # noqa: N802  DRF names it so
+        rows = ProjectRole.objects.filter(group__user=user).order_by("project__name", "project__project_id")
+        found: dict[str, dict[str, Any]] = {}
+        for project_id, name, role in rows.values_list("project__project_id", "project__name", "role"):
+            entry = found.setdefault(project_id, {"projectId": project_id, "projectName": name, "roles": set()})
+            entry["roles"].add(role)
+        return [
+            {**entry, "roles": [role for role in RoleName.values if role in entry["roles"]]} for entry in found.values()
+        ]

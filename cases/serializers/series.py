@@ -10,7 +10,7 @@ from rest_framework import serializers
 from cases.documents import patient_document
 from cases.models import Series
 from cases.serializers.cases import PatientInfoSerializer
-from casestore.api.fields import DateField, ObjectField
+from casestore.api.fields import DateField, ObjectField, SparseMixin
 
 
 class GeometrySerializer(serializers.Serializer):
@@ -81,3 +81,7 @@ class SeriesSerializer(serializers.ModelSerializer):
         if not instance.geometry:
             del data["geometry"]
         return data
+
+
+class ListedSeriesSerializer(SparseMixin, SeriesSerializer):
+    """One of a list."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from django.conf import settings
+from django.db.models import QuerySet
+from django.http.response import HttpResponseBase
 from drf_spectacular.utils import extend_schema
 from rest_framework.parsers import MultiPartParser
 from rest_framework.permissions import IsAuthenticated
@@ -11,30 +16,47 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from cases.models import Series
-from cases.serializers.series import SeriesSerializer
+from cases.patients import patients_of_series
+from cases.search import SeriesFilterSet
+from cases.serializers.series import ListedSeriesSerializer, SeriesSerializer
 from cases.services import series as services
 from casestore.accounts.authentication import user_of
-from casestore.api.openapi import PAGE_PARAMETERS, TOTAL_HEADERS
-from casestore.api.pagination import Page, page_response
+from casestore.api.openapi import SEARCH_PARAMETERS, TOTAL_HEADERS
 from casestore.errors import BadRequest, InsufficientPrivilege, NotFound, TooLarge
+from casestore.search.translate import Patients
+from casestore.search.views import SearchView
 from casestore.tasks.serializers import TaskIdSerializer
 
 
-class SeriesListView(APIView):
-    """The series of the user's domains, newest first."""
+class SeriesSearch(SearchView):
+    """What searches among series have in common."""
 
-    permission_classes = (IsAuthenticated,)
+    queryset = Series.objects.none()  # names the model; which rows, get_queryset says
+    filterset_class = SeriesFilterSet
+    serializer_class = SeriesSerializer
+    members = SeriesSerializer.Meta.fields
+
+    @property
+    def patients(self) -> Patients:
+        return patients_of_series(user_of(self.request))
+
+    def get_queryset(self) -> QuerySet[Series]:
+        return Series.objects.visible_to(user_of(self.request))
+
+    def documents(self, rows: Sequence[Series]) -> Any:
+        return _render(self.request, rows, many=True)
+
+
+class SeriesListView(SeriesSearch):
+    """The series of the user's domains; without `sort`, newest first."""
 
     @extend_schema(
         operation_id="series_list",
-        parameters=[*PAGE_PARAMETERS, *TOTAL_HEADERS],
-        responses=SeriesSerializer(many=True),
+        parameters=[*SEARCH_PARAMETERS, *TOTAL_HEADERS],
+        responses=ListedSeriesSerializer(many=True),
     )
-    def get(self, request: Request) -> Response:
-        page = Page.of(request)
-        series = Series.objects.visible_to(user_of(request))
-        rows = page.slice(series.order_by("-created_at", "-id"))
-        return page_response(request, _render(request, rows, many=True), page, series.count())
+    def get(self, request: Request) -> HttpResponseBase:
+        return self.search(request)
 
 
 class SeriesView(APIView):

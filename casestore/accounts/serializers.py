@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from casestore import clock
-from casestore.accounts.models import AccessToken
+from casestore.accounts.models import AccessToken, User
 from casestore.api.fields import DateField, ObjectField, StrictBooleanField, StrictCharField, StrictSerializer
 
 
@@ -37,10 +39,30 @@ class CreateTokenSerializer(StrictSerializer):
         return value
 
 
-class PreferencesSerializer(serializers.Serializer):
-    """Any members; `personalInfoView` false hides patient information from its owner."""
+# As OpenAPI has it: a serializer cannot say that other members are welcome.
+PREFERENCES = {
+    "type": "object",
+    "description": "Any members; personalInfoView false hides patient information from its owner.",
+    "properties": {"personalInfoView": {"type": "boolean"}},
+    "additionalProperties": True,
+}
+PREFERENCES_CHANGES = {
+    "type": "object",
+    "description": "Members to set; null removes one.",
+    "properties": {"personalInfoView": {"type": ["boolean", "null"]}},
+    "additionalProperties": True,
+}
 
-    personalInfoView = StrictBooleanField(required=False)
+
+class PatchPreferencesSerializer(serializers.Serializer):
+    """Any members, of which one is known."""
+
+    personalInfoView = StrictBooleanField(required=False, allow_null=True)
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        # Whether it is an object at all is checked first.
+        known: dict[str, Any] = super().to_internal_value(data)
+        return {**data, **known}
 
 
 class LoginInfoSerializer(serializers.Serializer):
@@ -50,7 +72,26 @@ class LoginInfoSerializer(serializers.Serializer):
     preferences = ObjectField()
 
 
+class GroupSerializer(serializers.Serializer):
+    """Its id is what a my list is shared with."""
+
+    groupId = serializers.IntegerField(source="pk")
+    groupName = serializers.CharField(source="name")
+
+
 class LoginInfoFullSerializer(LoginInfoSerializer):
-    groups = serializers.ListField(child=serializers.CharField())
-    globalPrivileges = serializers.ListField(child=serializers.CharField())
-    domains = serializers.ListField(child=serializers.CharField())
+    """What one may do; `cases`, which knows projects, adds theirs."""
+
+    groups = serializers.SerializerMethodField()
+    globalPrivileges = serializers.SerializerMethodField()
+    domains = serializers.SerializerMethodField()
+
+    @extend_schema_field(GroupSerializer(many=True))
+    def get_groups(self, user: User) -> Any:
+        return GroupSerializer(user.groups.order_by("name"), many=True).data
+
+    def get_globalPrivileges(self, user: User) -> list[str]:  # noqa: N802  DRF names it so
+        return sorted(user.privileges)
+
+    def get_domains(self, user: User) -> list[str]:
+        return sorted(user.domains)

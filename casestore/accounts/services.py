@@ -1,4 +1,4 @@
-"""Making tokens and finding whom one speaks for."""
+"""Making tokens and finding whom one speaks for; keeping preferences."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ import hmac
 import re
 import secrets
 from datetime import datetime, timedelta
+from typing import Any
 
+from django.db import transaction
 from django.db.models import Q
 
 from casestore import clock
 from casestore.accounts.models import AccessToken, User
+from casestore.api.renderers import dump
+from casestore.errors import BadRequest
 
 PREFIX = "cst_"
 # RFC 6750: b64token, one or more of these characters. Imported tokens of other servers have the same alphabet.
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]{8,512}=*\Z")
 # A token used in a loop must not write a row each time.
 LAST_USE_PRECISION = timedelta(minutes=1)
+# Preferences are read with the user at each request.
+MAX_PREFERENCES = 10_000
 
 
 def digest_of(token: str) -> str:
@@ -48,3 +54,16 @@ def find_token(token: str) -> AccessToken | None:
         stale = Q(last_used_at=None) | Q(last_used_at__lt=now - LAST_USE_PRECISION)
         AccessToken.objects.filter(stale, pk=row.pk).update(last_used_at=now)
     return row
+
+
+@transaction.atomic
+def change_preferences(*, user: User, changes: dict[str, Any]) -> dict[str, Any]:
+    """The preferences with these members set, and without those that are None. BadRequest where they grow too large."""
+    # The lock lets simultaneous changes of different members all remain.
+    row = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    merged = {name: value for name, value in (row.preferences | changes).items() if value is not None}
+    if len(dump(merged)) > MAX_PREFERENCES:
+        raise BadRequest(f"The preferences would be larger than {MAX_PREFERENCES} bytes.")
+    row.preferences = merged
+    row.save(update_fields=["preferences"])
+    return merged

@@ -1,4 +1,4 @@
-"""Tokens and the login itself."""
+"""Tokens, the login itself, and the preferences of who it is."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from casestore.accounts import services
 from casestore.accounts.authentication import user_of
 from casestore.accounts.models import AccessToken
 from casestore.accounts.serializers import (
+    PREFERENCES,
+    PREFERENCES_CHANGES,
     CreatedTokenSerializer,
     CreateTokenSerializer,
     LoginInfoSerializer,
+    PatchPreferencesSerializer,
     TokenSerializer,
 )
 from casestore.errors import NotFound
@@ -56,3 +59,24 @@ class LoginInfoView(APIView):
     @extend_schema(operation_id="login_info", responses=LoginInfoSerializer)
     def get(self, request: Request) -> Response:
         return Response(LoginInfoSerializer(user_of(request)).data)
+
+
+class PreferencesView(APIView):
+    """One's own preferences: a JSON object of any members, of at most 10 kB."""
+
+    permission_classes = (IsAuthenticated,)
+
+    @extend_schema(operation_id="preferences_get", responses={200: PREFERENCES})
+    def get(self, request: Request) -> Response:
+        return Response(user_of(request).preferences)
+
+    @extend_schema(
+        operation_id="preferences_patch",
+        request={"application/json": PREFERENCES_CHANGES},
+        responses={200: PREFERENCES},
+    )
+    def patch(self, request: Request) -> Response:
+        """Sets the given members, removes those that are null, keeps the others; answers with all of them."""
+        body = PatchPreferencesSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        return Response(services.change_preferences(user=user_of(request), changes=body.validated_data))

@@ -19,9 +19,21 @@ def _default(value: Any) -> Any:
 
 def dump(value: Any, *, indent: bool = False) -> bytes:
     options = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS
-    data = orjson.dumps(value, default=_default, option=options)
+    try:
+        data = orjson.dumps(value, default=_default, option=options)
+    except TypeError:
+        data = orjson.dumps(_with_doubles(value), default=_default, option=options)
     # A fragment is copied as it is, so an indented text needs a second pass.
     return orjson.dumps(orjson.loads(data), option=orjson.OPT_INDENT_2) if indent else data
+
+
+def _with_doubles(value: Any) -> Any:
+    """Integers beyond 64 bits as doubles: the database gives 1e20 back as an integer, which orjson refuses."""
+    if isinstance(value, dict):
+        return {name: _with_doubles(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_doubles(item) for item in value]
+    return float(value) if isinstance(value, int) and not -(2**63) <= value < 2**64 else value
 
 
 class JSONRenderer(renderers.JSONRenderer):
@@ -31,6 +43,16 @@ class JSONRenderer(renderers.JSONRenderer):
         if data is None:
             return b""
         return dump(data, indent=bool(self.get_indent(accepted_media_type or "", renderer_context or {})))
+
+
+class NDJSONRenderer(renderers.BaseRenderer):
+    """One JSON document a line, as many as there are: views stream it themselves."""
+
+    media_type = "application/x-ndjson"
+    format = "ndjson"
+
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
+        return dump(data) + b"\n"
 
 
 class BrowsableAPIRenderer(renderers.BrowsableAPIRenderer):

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from casestore.search.keys import Key, KeyTable, Kind
-from casestore.search.values import MAX_DEPTH, Date, FilterError, Operand, Regex, Whole, is_operand, operand
+from casestore.search.regex import RegexRefused, Translated, translate
+from casestore.search.values import MAX_DEPTH, Date, Operand, Regex, SearchError, Whole, is_operand, operand, shown
 
 # So many comparisons that PostgreSQL's parser and planner stay quick.
 MAX_CONDITIONS = 2000
@@ -55,17 +56,12 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    regex: Regex
-
-
-@dataclass(frozen=True, slots=True)
-class Exists:
-    """There is a value that is not null."""
+    regex: Translated
 
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """The key is there, be it null: of JSON columns. Of others the same as Exists."""
+    """There is a value: in JSON columns it may be null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +71,7 @@ class Element:
     part: Node
 
 
-Test = OneOf | Compare | Matches | Exists | Present | Element
+Test = OneOf | Compare | Matches | Present | Element
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,31 +95,30 @@ SIGNS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 
 
 def parse(document: Any, keys: KeyTable) -> Node:
-    """The tree of a filter. Raises FilterError."""
-    return _Parser(keys).filter(document, "filter", 0)
+    """The tree of a filter. Raises SearchError."""
+    return _Parser(keys, [0, 0]).filter(document, "filter", 0)
 
 
 class _Parser:
-    def __init__(self, keys: KeyTable, parent: _Parser | None = None) -> None:
-        self.keys = keys
-        self.counts: list[int] = parent.counts if parent else [0, 0]
+    def __init__(self, keys: KeyTable, counts: list[int]) -> None:
+        self.keys, self.counts = keys, counts
 
     def filter(self, document: Any, where: str, depth: int) -> Node:
         if depth > MAX_DEPTH:
-            raise FilterError(f"The filter is nested more than {MAX_DEPTH} levels deep.")
+            raise SearchError(f"The filter is nested more than {MAX_DEPTH} levels deep.")
         if not isinstance(document, dict):
-            raise FilterError(f"{where} must be an object.")
+            raise SearchError(f"{where} must be an object.")
         return _all(*(self._entry(name, value, where, depth) for name, value in document.items()))
 
     def _entry(self, name: str, value: Any, where: str, depth: int) -> Node:
         if name in {"$and", "$or", "$nor"}:
             if not isinstance(value, list) or not value:
-                raise FilterError(f"{where}: {name} takes an array of at least one filter.")
+                raise SearchError(f"{where}: {name} takes an array of at least one filter.")
             parts = tuple(self.filter(part, f"{where}.{name}[{i}]", depth + 1) for i, part in enumerate(value))
             if name == "$and":
                 return _all(*parts)
             return Not(Or(parts)) if name == "$nor" else Or(parts)
-        place = f"{where}.{_shown(name)}"
+        place = f"{where}.{shown(name)}"
         if name in self.keys.relations:
             return self._relation(name, value, place, depth)
         if (key := self.keys.find(name)) is not None:
@@ -131,56 +126,56 @@ class _Parser:
         if (found := self.keys.find_in_relation(name)) is not None:
             relation, related = found
             return self._tests(related, value, place, depth, lambda test: Related(relation, Condition(related, test)))
-        raise FilterError(f"{where}: {_shown(name)} is not a key that can be searched.")
+        raise self.keys.unknown(name, where)
 
     def _relation(self, name: str, value: Any, where: str, depth: int) -> Node:
         """`{"$elemMatch": filter}`, perhaps under `$not`; or `{"$exists": boolean}`."""
         if not isinstance(value, dict) or len(value) != 1:
-            raise FilterError(f"{where} takes {{$elemMatch: filter}} or {{$exists: true or false}}.")
+            raise SearchError(f"{where} takes {{$elemMatch: filter}} or {{$exists: true or false}}.")
         ((operator, inner),) = value.items()
         if operator == "$not":
             return Not(self._relation(name, inner, f"{where}.$not", depth + 1))
         if operator == "$elemMatch":
             table = self.keys.relations[name].table
-            return Related(name, _Parser(table, self).filter(inner, f"{where}.$elemMatch", depth + 1))
+            return Related(name, _Parser(table, self.counts).filter(inner, f"{where}.$elemMatch", depth + 1))
         if operator == "$exists":
             some = Related(name, EVERYTHING)
             return some if _boolean(inner, where) else Not(some)
-        raise FilterError(f"{where} takes {{$elemMatch: filter}} or {{$exists: true or false}}.")
+        raise SearchError(f"{where} takes {{$elemMatch: filter}} or {{$exists: true or false}}.")
 
     def _tests(self, key: Key, value: Any, where: str, depth: int, atom: Any) -> Node:
         if depth > MAX_DEPTH:
-            raise FilterError(f"The filter is nested more than {MAX_DEPTH} levels deep.")
+            raise SearchError(f"The filter is nested more than {MAX_DEPTH} levels deep.")
         if is_operand(value) or not value or not any(name.startswith("$") for name in value):
             return atom(self._equality(value, where))  # type: ignore[no-any-return]
         if "$regex" in value or "$options" in value:
-            return atom(Matches(self._regex(value, where)))  # type: ignore[no-any-return]
+            return atom(self._regex(value, where))  # type: ignore[no-any-return]
         return _all(
-            *(self._operator(key, name, inner, f"{where}.{_shown(name)}", depth, atom) for name, inner in value.items())
+            *(self._operator(key, name, inner, f"{where}.{shown(name)}", depth, atom) for name, inner in value.items())
         )
 
     def _equality(self, value: Any, where: str) -> Test:
         found = self._count(operand(value, where))
         if isinstance(found, Regex):
-            return Matches(found)
+            return _matches(found, where)
         if found is None or (isinstance(found, Whole) and found.value != {}):
-            raise FilterError(f"{where}: null, arrays and documents are not values that can be compared with.")
+            raise SearchError(f"{where}: null, arrays and documents are not values that can be compared with.")
         return OneOf((found,))
 
-    def _regex(self, value: dict[str, Any], where: str) -> Regex:
+    def _regex(self, value: dict[str, Any], where: str) -> Matches:
         if "$regex" not in value or set(value) - {"$regex", "$options"}:
-            raise FilterError(f"{where}: $regex goes with $options and with no other operator.")
+            raise SearchError(f"{where}: $regex goes with $options and with no other operator.")
         found = self._count(operand(value, where))
         assert isinstance(found, Regex)
-        return found
+        return _matches(found, where)
 
     def _operator(self, key: Key, name: str, value: Any, where: str, depth: int, atom: Any) -> Node:
         if name in {"$eq", "$ne"}:
             if name == "$ne" and isinstance(value, dict) and value and not is_operand(value):
-                raise FilterError(f"{where} takes a value.")
+                raise SearchError(f"{where} takes a value.")
             test = self._equality(value, where)
             if name == "$ne" and isinstance(test, Matches):
-                raise FilterError(f"{where} does not take a regular expression; use $not.")
+                raise SearchError(f"{where} does not take a regular expression; use $not.")
             return Not(atom(test)) if name == "$ne" else atom(test)
         if name in SIGNS:
             return atom(Compare(SIGNS[name], self._comparable(value, where)))  # type: ignore[no-any-return]
@@ -194,21 +189,21 @@ class _Parser:
             return atom(Present()) if _boolean(value, where) else Not(atom(Present()))
         if name == "$not":
             if not isinstance(value, dict) or not value:
-                raise FilterError(f"{where} takes operators or a regular expression.")
+                raise SearchError(f"{where} takes operators or a regular expression.")
             return Not(self._tests(key, value, where, depth + 1, atom))
         if name == "$elemMatch" and key.kind in {Kind.STRINGS, Kind.JSON}:
             if not isinstance(value, dict) or not value or not all(part.startswith("$") for part in value):
-                raise FilterError(f"{where} takes operators.")
+                raise SearchError(f"{where} takes operators.")
             part = self._tests(key, value, where, depth + 1, lambda test: Condition(key, test))
             return atom(Element(part))  # type: ignore[no-any-return]
-        raise FilterError(f"{where}: there is no such operator for this key.")
+        raise SearchError(f"{where}: there is no such operator for this key.")
 
     def _comparable(self, value: Any, where: str) -> str | float | bool | Date:
         if not is_operand(value):
-            raise FilterError(f"{where} takes a string, number, boolean or date.")
+            raise SearchError(f"{where} takes a string, number, boolean or date.")
         found = self._count(operand(value, where))
         if found is None or isinstance(found, Regex | Whole):
-            raise FilterError(f"{where} takes a string, number, boolean or date.")
+            raise SearchError(f"{where} takes a string, number, boolean or date.")
         return found
 
     def _alternatives(self, value: Any, where: str) -> Iterator[Test]:
@@ -217,7 +212,7 @@ class _Parser:
         for index, item in enumerate(_array(value, where)):
             found = self._count(operand(item, f"{where}[{index}]"))
             if isinstance(found, Regex):
-                yield Matches(found)
+                yield _matches(found, f"{where}[{index}]")
             else:
                 values.append(found)
         if values:
@@ -227,8 +222,15 @@ class _Parser:
         """Counts values; regular expressions, which each cost a condition, more strictly."""
         self.counts[isinstance(found, Regex)] += 1
         if self.counts[0] > MAX_VALUES or self.counts[1] > MAX_CONDITIONS:
-            raise FilterError("The filter has too many values.")
+            raise SearchError("The filter has too many values.")
         return found
+
+
+def _matches(regex: Regex, where: str) -> Matches:
+    try:
+        return Matches(translate(regex.pattern, regex.options))
+    except RegexRefused as error:
+        raise SearchError(f"{where}: {error}") from None
 
 
 def _all(*parts: Node) -> Node:
@@ -241,25 +243,11 @@ def _any(*parts: Node) -> Node:
 
 def _array(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list):
-        raise FilterError(f"{where} takes an array.")
+        raise SearchError(f"{where} takes an array.")
     return value
 
 
 def _boolean(value: Any, where: str) -> bool:
     if not isinstance(value, bool | int | float):
-        raise FilterError(f"{where}: $exists takes true or false.")
+        raise SearchError(f"{where}: $exists takes true or false.")
     return bool(value)
-
-
-def _shown(name: str) -> str:
-    """A key in an error message: short, and on one line."""
-    return repr(name[:60])[1:-1]
-
-
-def patient_keys(node: Node) -> bool:
-    """Whether any condition is on patient information."""
-    if isinstance(node, And | Or):
-        return any(map(patient_keys, node.parts))
-    if isinstance(node, Not | Related):
-        return patient_keys(node.part)
-    return node.key.patient

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import Any
+
+from casestore.search.values import SearchError, shown
 
 MAX_PATH = 20
 MAX_KEY = 200
@@ -39,10 +42,27 @@ class KeyTable:
     keys: Mapping[str, Key]
     open: Mapping[str, Key] = field(default_factory=dict)
     relations: Mapping[str, Relation] = field(default_factory=dict)
+    sees_patients: bool = True
+
+    def for_user(self, *, sees_patients: bool) -> KeyTable:
+        """Without the keys on patients, for those who may not know that they are there."""
+        return replace(self, sees_patients=sees_patients)
+
+    def with_keys(self, *keys: Key) -> KeyTable:
+        return replace(self, keys={**self.keys, **{key.name: key for key in keys}})
+
+    def described(self) -> Iterator[tuple[str, str]]:
+        """Every key and its type, for people."""
+        yield from ((key.name, key.kind.value) for key in self.keys.values())
+        yield from ((f"{prefix}.<key>", key.kind.value) for prefix, key in self.open.items())
+        for prefix, relation in self.relations.items():
+            yield prefix, "array, for $elemMatch"
+            yield from ((f"{prefix}.{name}", kind) for name, kind in relation.table.described())
 
     def find(self, name: str) -> Key | None:
         if name in self.keys:
-            return self.keys[name]
+            key = self.keys[name]
+            return None if key.patient and not self.sees_patients else key
         for prefix, key in self.open.items():
             if name.startswith(f"{prefix}."):
                 path = tuple(name[len(prefix) + 1 :].split("."))
@@ -58,6 +78,11 @@ class KeyTable:
                 return None if key is None else (prefix, key)
         return None
 
+    def unknown(self, name: str, where: str) -> SearchError:
+        if not self.sees_patients and name.startswith("patientInfo"):
+            return SearchError(f'{where}: searching by patientInfo needs the "personalInfoView" privilege.')
+        return SearchError(f"{where}: {shown(name)} is not a key that can be searched.")
+
 
 def _is_hostile(path: tuple[str, ...]) -> bool:
     return any(part.startswith("$") or "\0" in part or not part.isprintable() for part in path)
@@ -65,9 +90,10 @@ def _is_hostile(path: tuple[str, ...]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """Related rows whose keys are `table`: how to find them is the translator's business."""
+    """Related rows, searched by the keys of `table`. `rows` makes the queryset, which refers to the outer row."""
 
     table: KeyTable
+    rows: Callable[[], Any]
 
 
 def table(*keys: Key, open_keys: Mapping[str, Key] | None = None, **relations: Relation) -> KeyTable:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, NoReturn
 
+from casestore.errors import BadRequest
+
 MAX_DEPTH = 100
 MAX_TEXT = 2**21
 INT64 = 2**63
@@ -26,8 +28,10 @@ _INTEGER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
-class FilterError(ValueError):
+class SearchError(BadRequest):
     """A sentence that says what is wrong, and where: never with a value, which may be a patient's."""
+
+    code = "invalid_search"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +58,21 @@ class Whole:
 Operand = str | float | bool | Date | Regex | Whole | None
 
 
+def shown(name: str) -> str:
+    """A key in an error message: short, and on one line."""
+    return repr(name[:60])[1:-1]
+
+
 def parse_json(text: str, what: str) -> Any:
-    """Strict JSON; of duplicate keys the last wins. Raises FilterError."""
+    """Strict JSON; of duplicate keys the last wins. Raises SearchError."""
     if len(text) > MAX_TEXT:
-        raise FilterError(f"{what} is longer than {MAX_TEXT} characters.")
+        raise SearchError(f"{what} is longer than {MAX_TEXT} characters.")
     if _depth(text) > 4 * MAX_DEPTH:
-        raise FilterError(f"{what} is nested too deeply.")
+        raise SearchError(f"{what} is nested too deeply.")
     try:
         return json.loads(text, parse_constant=_refuse_constant, parse_int=_integer)
     except (ValueError, RecursionError):
-        raise FilterError(f"{what} is not valid JSON.") from None
+        raise SearchError(f"{what} is not valid JSON.") from None
 
 
 def _depth(text: str) -> int:
@@ -86,7 +95,9 @@ def _integer(text: str) -> int | float:
 
 def operand(value: Any, where: str) -> Operand:
     """The operand that JSON says. A plain array or document is `Whole`; callers decide where one may stand."""
-    if value is None or isinstance(value, bool | str):
+    if isinstance(value, str):
+        return _text(value, where)
+    if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int | float):
         return float(value)
@@ -102,12 +113,20 @@ def operand(value: Any, where: str) -> Operand:
     if keys == {"$regularExpression"}:
         inner = value["$regularExpression"]
         if not isinstance(inner, dict) or set(inner) - {"pattern", "options"} or "pattern" not in inner:
-            raise FilterError(f"{where}: $regularExpression takes {{pattern, options}}.")
+            raise SearchError(f"{where}: $regularExpression takes {{pattern, options}}.")
         return _regex(inner["pattern"], inner.get("options", ""), where)
     ((name, inner), *_) = value.items()
     if len(keys) == 1 and (number := _number(name, inner, where)) is not None:
         return number
-    raise FilterError(f"{where}: {min(keys)[:40]} is not a value that can be compared with.")
+    raise SearchError(f"{where}: {min(keys)[:40]} is not a value that can be compared with.")
+
+
+def _text(value: str, where: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise SearchError(f"{where}: half of a surrogate pair is not text.") from None
+    return value
 
 
 def is_operand(value: Any) -> bool:
@@ -120,22 +139,22 @@ def _number(name: str, value: Any, where: str) -> float | None:
     if name not in {"$numberInt", "$numberLong", "$numberDouble"}:
         return None
     if not isinstance(value, str):
-        raise FilterError(f"{where}: {name} takes a string.")
+        raise SearchError(f"{where}: {name} takes a string.")
     special = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
     if name == "$numberDouble" and value in special:
         return special[value]
     pattern = _NUMBER if name == "$numberDouble" else _INTEGER
     limit = 2**31 if name == "$numberInt" else INT64
     if not pattern.fullmatch(value) or (name != "$numberDouble" and not -limit <= int(value) < limit):
-        raise FilterError(f"{where}: {name} does not hold such a number.")
+        raise SearchError(f"{where}: {name} does not hold such a number.")
     return float(value)
 
 
 def _regex(pattern: Any, options: Any, where: str) -> Regex:
     if not isinstance(pattern, str) or not isinstance(options, str):
-        raise FilterError(f"{where}: a regular expression and its options are strings.")
+        raise SearchError(f"{where}: a regular expression and its options are strings.")
     if set(options) - set("imsxu"):
-        raise FilterError(f"{where}: options of a regular expression are i, m, s, x and u.")
+        raise SearchError(f"{where}: options of a regular expression are i, m, s, x and u.")
     return Regex(pattern, options)
 
 
@@ -149,7 +168,7 @@ def _milliseconds(value: Any, where: str) -> int:
         return int(value)
     if isinstance(value, str) and (milliseconds := iso_milliseconds(value)) is not None:
         return milliseconds
-    raise FilterError(f"{where}: $date takes an ISO 8601 date or milliseconds.")
+    raise SearchError(f"{where}: $date takes an ISO 8601 date or milliseconds.")
 
 
 def iso_milliseconds(text: str) -> int | None:

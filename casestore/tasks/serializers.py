@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from casestore.api.fields import DateField, StrictBooleanField, StrictSerializer
+from casestore.api.fields import DateField, SparseMixin, StrictBooleanField, StrictSerializer
 from casestore.tasks.models import Task
 
 
@@ -44,6 +44,10 @@ class TaskSerializer(serializers.ModelSerializer):
         for name in ("errorMessage", "finishedMessage", "downloadFileType"):
             data[name] = data[name] or None
         return data
+
+
+class ListedTaskSerializer(SparseMixin, TaskSerializer):
+    """One of a list."""
 
 
 class PatchTaskSerializer(StrictSerializer):

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from django.core.files.storage import default_storage
+from django.db.models import QuerySet
 from django.http import FileResponse
+from django.http.response import HttpResponseBase
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
@@ -11,28 +16,53 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from casestore.accounts.authentication import user_of
-from casestore.api.openapi import BINARY, PAGE_PARAMETERS, TOTAL_HEADERS
-from casestore.api.pagination import Page, page_response
+from casestore.api.openapi import BINARY, SEARCH_PARAMETERS, TOTAL_HEADERS, refusals
 from casestore.errors import Conflict, NotFound
+from casestore.search.filtersets import SearchFilterSet, filters_for
+from casestore.search.keys import Key, Kind, table
+from casestore.search.views import SearchView
 from casestore.tasks import services
 from casestore.tasks.models import Status, Task
-from casestore.tasks.serializers import PatchTaskSerializer, TaskSerializer
+from casestore.tasks.serializers import ListedTaskSerializer, PatchTaskSerializer, TaskSerializer
+
+TASK_KEYS = table(
+    Key("taskId", Kind.STRING, "task_id", nullable=False),
+    Key("status", Kind.STRING, "status", nullable=False),
+    Key("dismissed", Kind.BOOLEAN, "dismissed", nullable=False),
+    Key("createdAt", Kind.DATE, "created_at", nullable=False),
+)
 
 
-class TaskListView(APIView):
-    """One's own tasks, newest first."""
+class TaskFilterSet(SearchFilterSet):
+    table = TASK_KEYS
+    filter, sort = filters_for(TASK_KEYS)
+    unique = "id"
 
-    permission_classes = (IsAuthenticated,)
+
+class TaskListView(SearchView):
+    """One's own tasks; without `sort`, newest first."""
+
+    queryset = Task.objects.none()  # names the model; which rows, get_queryset says
+    filterset_class = TaskFilterSet
+    serializer_class = TaskSerializer
+    members = TaskSerializer.Meta.fields
+
+    def get_queryset(self) -> QuerySet[Task]:
+        return Task.objects.visible_to(user_of(self.request))
+
+    def with_related(self, rows: QuerySet[Task]) -> QuerySet[Task]:
+        return rows.select_related("owner")
+
+    def documents(self, rows: Sequence[Task]) -> Any:
+        return TaskSerializer(rows, many=True).data
 
     @extend_schema(
         operation_id="tasks_list",
-        parameters=[*PAGE_PARAMETERS, *TOTAL_HEADERS],
-        responses=TaskSerializer(many=True),
+        parameters=[*SEARCH_PARAMETERS, *TOTAL_HEADERS],
+        responses=ListedTaskSerializer(many=True),
     )
-    def get(self, request: Request) -> Response:
-        page = Page.of(request)
-        tasks = Task.objects.visible_to(user_of(request)).select_related("owner").order_by("-created_at", "-id")
-        return page_response(request, TaskSerializer(page.slice(tasks), many=True).data, page, tasks.count())
+    def get(self, request: Request) -> HttpResponseBase:
+        return self.search(request)
 
 
 class TaskView(APIView):
@@ -58,7 +88,7 @@ class TaskDownloadView(APIView):
 
     @extend_schema(
         operation_id="tasks_download",
-        responses={(200, "application/gzip"): BINARY, (200, "application/zip"): BINARY},
+        responses={(200, "application/gzip"): BINARY, (200, "application/zip"): BINARY, **refusals(409)},
     )
     def get(self, request: Request, task_id: str) -> FileResponse:
         task = Task.objects.get_for(user_of(request), task_id)
