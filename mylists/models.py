@@ -11,7 +11,7 @@ from django.db.models import Q
 
 from cases.models import Case, Series
 from casestore import clock, ids
-from mylists.querysets import MyListQuerySet
+from mylists.querysets import MyListItemQuerySet, MyListQuerySet
 
 MAX_ITEMS = 1000
 
@@ -46,6 +46,8 @@ class MyListItem(models.Model):
     case = models.ForeignKey(Case, models.CASCADE, null=True, related_name="list_items")
     series = models.ForeignKey(Series, models.CASCADE, null=True, related_name="list_items")
     added_at = models.DateTimeField(default=clock.now)
+
+    objects = MyListItemQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [
