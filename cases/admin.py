@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from cases.models import Blob, Case, Project, ProjectRole, Revision, Series
+from cases.services.bin import restore_case
+from casestore.accounts.models import User
+from casestore.errors import NotFound
 
 # Who may see patient information is decided for each project by the API; the admin shows none.
 PATIENT_FIELDS = (
@@ -57,11 +61,21 @@ class SeriesAdmin(ReadOnlyAdmin):
 
 @admin.register(Case)
 class CaseAdmin(ReadOnlyAdmin):
-    list_display = ("case_id", "project", "revision_count", "tags", "created_at", "updated_at")
-    list_filter = ("project",)
+    list_display = ("case_id", "project", "revision_count", "tags", "created_at", "updated_at", "deleted_at")
+    list_filter = ("project", ("deleted_at", admin.EmptyFieldListFilter))
     exclude = PATIENT_FIELDS
     list_select_related = ("project",)
     search_fields = ("case_id",)
+    actions = ("restore",)
+
+    @admin.action(description="Restore from the bin")
+    def restore(self, request: HttpRequest, cases: QuerySet[Case]) -> None:
+        """As through the API: where the user moderates the case's project."""
+        for case in cases:
+            try:
+                restore_case(user=cast(User, request.user), case_id=case.case_id)
+            except NotFound:
+                self.message_user(request, f"{case}: not in the bin, or not yours to restore.", messages.WARNING)
 
 
 @admin.register(Revision)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import celery
 
+from cases.services.bin import purge_bin
 from cases.services.series import import_upload
 from casestore.tasks.services import SILENCE, run_task
 
@@ -12,3 +13,8 @@ from casestore.tasks.services import SILENCE, run_task
 def import_uploaded_series(self: celery.Task, task_id: str) -> None:
     if not run_task(task_id, import_upload):
         raise self.retry(countdown=SILENCE.total_seconds())
+
+
+@celery.shared_task(name="cases.purge_bin")
+def purge_deleted_cases() -> None:
+    purge_bin()

@@ -194,7 +194,13 @@ def run() -> NoReturn:
         manage(environment, "migrate", "--no-input", "--verbosity=0")
         demo = load_demo(environment)
         children = [
-            Child("worker", (*WORKER, f"--pool={worker_pool()}"), environment, places.log / "worker.log", WORKER_STEPS),
+            Child(
+                "worker",
+                (*WORKER, f"--pool={worker_pool()}", "--beat", f"--schedule-filename={places.run / 'beat'}"),
+                environment,
+                places.log / "worker.log",
+                WORKER_STEPS,
+            ),
             Child(
                 "web server",
                 (*WEB, f"--bind={bracketed(host)}:{port}"),

@@ -86,11 +86,15 @@ class CasePacker:
     ) -> None:
         self.archive, self.folder, self.options = archive, folder, options
         self.progress, self.done = progress, done
-        self.revision = (
+        found = (
             Revision.objects.select_related("case__project")
             .prefetch_related("series_set__series", "series_set__labels__blob")
-            .get(pk=revision)
+            .filter(pk=revision, case__deleted_at=None)
+            .first()
         )
+        if found is None:
+            raise CasestoreError(f"The case {folder} was deleted before it was packed.")
+        self.revision = found
         self.volumes = [_volume(entry) for entry in self.revision.series_set.all()]
 
     def pack(self) -> None:

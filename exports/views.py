@@ -9,6 +9,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from casestore.accounts.authentication import user_of
+from casestore.accounts.idempotency import idempotent
+from casestore.api.openapi import IDEMPOTENCY_KEY, refusals
 from casestore.tasks.serializers import TaskIdSerializer
 from exports import services
 from exports.serializers import ExportSerializer
@@ -19,7 +21,13 @@ class ExportMhdView(APIView):
 
     permission_classes = (IsAuthenticated,)
 
-    @extend_schema(operation_id="cases_export_mhd", request=ExportSerializer, responses={201: TaskIdSerializer})
+    @extend_schema(
+        operation_id="cases_export_mhd",
+        parameters=[IDEMPOTENCY_KEY],
+        request=ExportSerializer,
+        responses={201: TaskIdSerializer, **refusals(404, 422)},
+    )
+    @idempotent
     def post(self, request: Request) -> Response:
         body = ExportSerializer(data=request.data)
         body.is_valid(raise_exception=True)

@@ -148,6 +148,9 @@ def test_the_first_run(tmp_path: Path) -> None:
         assert kinds.count("voxel") >= 6
         assert len(run.get("/api/series")) == 3
 
+        # The scheduler of what is done hourly.
+        assert "beat: Starting" in (run.home / "log" / "worker.log").read_text()
+
         # The README's lines, each block as it would be pasted.
         script = "set -eo pipefail\n" + "\n".join(readme_commands())
         filled = {"CASESTORE": run.url, "TOKEN": run.token(), "PATH": os.environ["PATH"], "HOME": str(tmp_path)}

@@ -4,77 +4,104 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('cases', '0002_append_only'),
+        ("cases", "0002_append_only"),
     ]
 
     operations = [
         migrations.RemoveIndex(
-            model_name='case',
-            name='case_newest',
+            model_name="case",
+            name="case_newest",
         ),
         migrations.RemoveIndex(
-            model_name='case',
-            name='case_newest_in_project',
+            model_name="case",
+            name="case_newest_in_project",
         ),
         migrations.RemoveIndex(
-            model_name='case',
-            name='case_updated',
+            model_name="case",
+            name="case_updated",
         ),
         migrations.RemoveIndex(
-            model_name='case',
-            name='case_patient_id',
+            model_name="case",
+            name="case_patient_id",
         ),
         migrations.RemoveIndex(
-            model_name='case',
-            name='case_patient_name',
+            model_name="case",
+            name="case_patient_name",
         ),
         migrations.RemoveIndex(
-            model_name='case',
-            name='case_patient_age',
+            model_name="case",
+            name="case_patient_age",
         ),
         migrations.AddField(
-            model_name='case',
-            name='deleted_at',
-            field=models.DateTimeField(editable=False, help_text='in the bin since', null=True),
+            model_name="case",
+            name="deleted_at",
+            field=models.DateTimeField(editable=False, help_text="in the bin since", null=True),
         ),
         migrations.AddField(
-            model_name='case',
-            name='deleted_by',
+            model_name="case",
+            name="deleted_by",
             field=models.CharField(blank=True, editable=False, max_length=254),
         ),
         migrations.AddField(
-            model_name='case',
-            name='version',
-            field=models.PositiveBigIntegerField(default=1, help_text='grows with every change; the ETag'),
+            model_name="case",
+            name="version",
+            field=models.PositiveBigIntegerField(default=1, help_text="grows with every change; the ETag"),
         ),
         migrations.AddIndex(
-            model_name='case',
-            index=models.Index(condition=models.Q(('deleted_at', None)), fields=['-created_at', '-case_id'], include=('project',), name='case_newest'),
+            model_name="case",
+            index=models.Index(
+                condition=models.Q(("deleted_at", None)),
+                fields=["-created_at", "-case_id"],
+                include=("project",),
+                name="case_newest",
+            ),
         ),
         migrations.AddIndex(
-            model_name='case',
-            index=models.Index(condition=models.Q(('deleted_at', None)), fields=['project', '-created_at', '-case_id'], include=('patient_age', 'patient_sex'), name='case_newest_in_project'),
+            model_name="case",
+            index=models.Index(
+                condition=models.Q(("deleted_at", None)),
+                fields=["project", "-created_at", "-case_id"],
+                include=("patient_age", "patient_sex"),
+                name="case_newest_in_project",
+            ),
         ),
         migrations.AddIndex(
-            model_name='case',
-            index=models.Index(condition=models.Q(('deleted_at', None)), fields=['-updated_at', '-case_id'], name='case_updated'),
+            model_name="case",
+            index=models.Index(
+                condition=models.Q(("deleted_at", None)), fields=["-updated_at", "-case_id"], name="case_updated"
+            ),
         ),
         migrations.AddIndex(
-            model_name='case',
-            index=models.Index(condition=models.Q(('deleted_at', None)), fields=['patient_id', '-created_at'], name='case_patient_id'),
+            model_name="case",
+            index=models.Index(
+                condition=models.Q(("deleted_at", None)), fields=["patient_id", "-created_at"], name="case_patient_id"
+            ),
         ),
         migrations.AddIndex(
-            model_name='case',
-            index=models.Index(models.OrderBy(models.F('patient_name'), nulls_first=True), models.F('case_id'), condition=models.Q(('deleted_at', None)), include=('project',), name='case_patient_name'),
+            model_name="case",
+            index=models.Index(
+                models.OrderBy(models.F("patient_name"), nulls_first=True),
+                models.F("case_id"),
+                condition=models.Q(("deleted_at", None)),
+                include=("project",),
+                name="case_patient_name",
+            ),
         ),
         migrations.AddIndex(
-            model_name='case',
-            index=models.Index(models.OrderBy(models.F('patient_age'), nulls_first=True), models.F('case_id'), condition=models.Q(('deleted_at', None)), include=('project',), name='case_patient_age'),
+            model_name="case",
+            index=models.Index(
+                models.OrderBy(models.F("patient_age"), nulls_first=True),
+                models.F("case_id"),
+                condition=models.Q(("deleted_at", None)),
+                include=("project",),
+                name="case_patient_age",
+            ),
         ),
         migrations.AddIndex(
-            model_name='case',
-            index=models.Index(condition=models.Q(('deleted_at', None), _negated=True), fields=['deleted_at'], name='case_bin'),
+            model_name="case",
+            index=models.Index(
+                condition=models.Q(("deleted_at", None), _negated=True), fields=["deleted_at"], name="case_bin"
+            ),
         ),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
@@ -14,6 +15,9 @@ from cases.querysets import CaseQuerySet
 from casestore import clock, ids
 
 MAX_TAG_LENGTH = 32
+MAX_TAGS = 100
+# The least that two dates here can differ by.
+MILLISECOND = timedelta(milliseconds=1)
 # Cases in the bin are in no index that a search uses.
 KEPT = models.Q(deleted_at=None)
 
@@ -73,6 +77,11 @@ class Case(models.Model):
 
     def __str__(self) -> str:
         return self.case_id
+
+    def touch(self) -> None:
+        """The next version, later than the one before. The caller holds the row and saves it."""
+        self.version += 1
+        self.updated_at = max(clock.now(), self.updated_at + MILLISECOND)
 
 
 class CaseDocument(models.Model):
