@@ -55,6 +55,12 @@ class Forbidden(CasestoreError):
     code = "forbidden"
 
 
+class CaseInMyList(Forbidden):
+    """A case that somebody keeps in a list does not go without `force=1`."""
+
+    code = "case_in_my_list"
+
+
 class NotFound(CasestoreError):
     """Nothing of that name, or nothing that this user may know of."""
 
@@ -67,9 +73,23 @@ class Conflict(CasestoreError):
     code = "conflict"
 
 
+class PreconditionFailed(CasestoreError):
+    """The `If-Match` of a write names no version that the thing still has."""
+
+    status = 412
+    code = "precondition_failed"
+
+
 class TooLarge(CasestoreError):
     status = 413
     code = "too_large"
+
+
+class IdempotencyKeyReused(CasestoreError):
+    """The key belongs to another request of this user."""
+
+    status = 422
+    code = "idempotency_key_reused"
 
 
 class Unavailable(CasestoreError):

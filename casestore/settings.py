@@ -37,6 +37,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "casestore.api.middleware.no_nul",
     "casestore.api.middleware.trailing_slash",
     "casestore.api.middleware.never_cache_api",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -117,6 +118,14 @@ FILE_UPLOAD_TEMP_DIR = environment.text("CASESTORE_SPOOL", tempfile.gettempdir()
 CASESTORE_MAX_BLOB = environment.number("CASESTORE_MAX_BLOB", 20 * 2**20)
 CASESTORE_MAX_UPLOAD = environment.number("CASESTORE_MAX_UPLOAD", 16 * 2**30)
 
+# No search takes longer; a client whose search would is told how to narrow it.
+CASESTORE_SEARCH_SECONDS = environment.number("CASESTORE_SEARCH_SECONDS", 10, minimum=1)
+# Lists in the envelope {"items", "totalItems", "page"} of the original server, for its clients.
+CASESTORE_ENVELOPE = environment.flag("CASESTORE_ENVELOPE")
+
+# Deleted cases can be restored for so many days; 0 keeps them for ever.
+CASESTORE_BIN_DAYS = environment.number("CASESTORE_BIN_DAYS", 30, minimum=0)
+
 CELERY_BROKER_URL = environment.text("CELERY_BROKER_URL", "redis://127.0.0.1:6379/0")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
@@ -136,6 +145,12 @@ CELERY_TASK_TIME_LIMIT = CASESTORE_TASK_SECONDS + 60
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": CASESTORE_TASK_SECONDS + 120}
 # A web request must not hang when the broker is away: the client is told at once.
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2}
+
+# What a scheduler (`celery beat`, or a worker with --beat) asks for. One that nobody did within the hour comes again.
+CELERY_BEAT_SCHEDULE = {
+    name: {"task": name, "schedule": 3600.0, "options": {"expires": 3600}}
+    for name in ("cases.purge_bin", "accounts.purge_answers")
+}
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -168,6 +183,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    # Computed members, as patientInfo, are left out where there is nothing to show.
+    "COMPONENT_NO_READ_ONLY_REQUIRED": True,
+    # A PATCH here has a body of its own, with its own required members.
+    "COMPONENT_SPLIT_PATCH": False,
 }
 
 LOGGING = {

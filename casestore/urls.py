@@ -7,11 +7,14 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
 
-from cases.views import blobs, cases, projects, series
+from cases.views import bin as deleted
+from cases.views import blobs, cases, projects, searches, series, tags
 from casestore.accounts import views as accounts
 from casestore.api.views import HealthView, RootView
 from casestore.tasks import views as tasks
 from exports import views as exports
+from mylists import searches as list_searches
+from mylists import views as mylists
 
 api = [
     path("", RootView.as_view(), name="root"),
@@ -20,21 +23,33 @@ api = [
     path("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("redoc", SpectacularRedocView.as_view(url_name="schema"), name="redoc"),
     path("cases", cases.CaseListView.as_view(), name="cases"),
+    path("cases/search", searches.CaseSearchView.as_view(), name="case-search"),
+    path("cases/list/<str:list_id>", list_searches.CaseListSearchView.as_view(), name="cases-of-list"),
     path("cases/export-mhd", exports.ExportMhdView.as_view(), name="export-mhd"),
+    path("cases/tags", tags.TagsView.as_view(), name="tags"),
+    path("cases/deleted", deleted.DeletedCaseListView.as_view(), name="deleted-cases"),
     path("cases/<str:case_id>", cases.CaseView.as_view(), name="case"),
     path("cases/<str:case_id>/revision", cases.RevisionListView.as_view(), name="revision"),
+    path("cases/<str:case_id>/tags", tags.CaseTagsView.as_view(), name="case-tags"),
+    path("cases/<str:case_id>/restore", deleted.RestoreCaseView.as_view(), name="restore"),
     path("blob/<str:sha1>", blobs.BlobView.as_view(), name="blob"),
     path("series", series.SeriesListView.as_view(), name="series"),
+    path("series/list/<str:list_id>", list_searches.SeriesListSearchView.as_view(), name="series-of-list"),
     path("series/domain/<str:domain>", series.SeriesUploadView.as_view(), name="series-upload"),
     path("series/<str:series_uid>", series.SeriesView.as_view(), name="one-series"),
     path("projects", projects.ProjectListView.as_view(), name="projects"),
     path("projects/<str:project_id>", projects.ProjectView.as_view(), name="project"),
+    path("mylists", mylists.MyListsView.as_view(), name="mylists"),
+    path("mylists/<str:list_id>", mylists.MyListView.as_view(), name="mylist"),
+    path("mylists/<str:list_id>/items", mylists.MyListItemsView.as_view(), name="mylist-items"),
     path("tasks", tasks.TaskListView.as_view(), name="tasks"),
     path("tasks/<str:task_id>", tasks.TaskView.as_view(), name="task"),
     path("tasks/<str:task_id>/download", tasks.TaskDownloadView.as_view(), name="task-download"),
     path("tokens", accounts.TokenListView.as_view(), name="tokens"),
     path("tokens/<str:token_id>", accounts.TokenView.as_view(), name="token"),
     path("login-info", accounts.LoginInfoView.as_view(), name="login-info"),
+    path("login-info/full", projects.LoginInfoFullView.as_view(), name="login-info-full"),
+    path("preferences", accounts.PreferencesView.as_view(), name="preferences"),
 ]
 
 urlpatterns = [

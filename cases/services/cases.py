@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -15,6 +15,7 @@ from cases.services.partial_volumes import Entry, resolve_entries
 from casestore import clock
 from casestore.accounts.models import User
 from casestore.api.renderers import dump
+from casestore.errors import NotFound, PreconditionFailed
 
 FIRST_DESCRIPTION = "Created new case."
 FIRST_STATUS = "draft"
@@ -47,10 +48,14 @@ def append_revision(
     attributes: dict[str, Any],
     status: str,
     series: Sequence[dict[str, Any]],
+    expected: Collection[int] | None = None,
 ) -> Revision:
-    """Appends to the case's history. The lock on the case's row puts simultaneous writers in an order."""
-    visible = Case.objects.get_for(user, case_id, "write")
-    case = Case.objects.select_for_update(of=("self",)).select_related("project").get(pk=visible.pk)
+    """Appends to the case's history. The lock on the case's row puts simultaneous writers in an order.
+
+    PreconditionFailed where the case's version is none of those `expected`.
+    """
+    case = lock_case(user=user, case_id=case_id, role="write")
+    check_version(case, expected)
     entries = resolve_entries(user=user, series=series, domains=case.domains, previous=_latest_volumes(case))
     blobs = find_blobs(user=user, case=case, entries=entries)
     check_voxel_labels(entries, blobs)
@@ -58,8 +63,29 @@ def append_revision(
     revision = Revision(
         creator=user.email, date=clock.now(), description=description, status=status, attributes=attributes
     )
+    case.touch()
     write_revision(case, revision, entries, blobs)
     return revision
+
+
+def lock_case(*, user: User, case_id: str, role: str) -> Case:
+    """The case as it now is, its row held until the transaction ends. Raises what `get_for` raises.
+
+    Whoever holds rows of cases and lists together takes those of cases first, in the order of their primary keys.
+    """
+    visible = Case.objects.get_for(user, case_id, role)
+    # It may have gone to the bin while we waited for the row.
+    rows = Case.objects.filter(pk=visible.pk, deleted_at=None)
+    case = rows.select_for_update(of=("self",)).select_related("project").first()
+    if case is None:
+        raise NotFound("There is no such case.")
+    return case
+
+
+def check_version(case: Case, expected: Collection[int] | None) -> None:
+    """Of a case whose row is held: PreconditionFailed where its version is none of those `expected`."""
+    if expected is not None and case.version not in expected:
+        raise PreconditionFailed("The case has changed since: read it again.")
 
 
 def _latest_volumes(case: Case) -> dict[str, PartialVolume]:

@@ -77,12 +77,14 @@ def _sentence(report: ImportReport) -> str:
 
 @transaction.atomic
 def delete_series(*, series: Series) -> None:
-    """Rows and files. Raises BadRequest while a case uses the series."""
+    """Rows and files. Raises BadRequest while a case uses the series, be it in the bin."""
     keys = list(SeriesFile.objects.filter(series=series).values_list("storage_key", flat=True))
     try:
         series.delete()
     except ProtectedError:
-        raise BadRequest("The series is in use by a case.") from None
+        if series.uses.filter(revision__case__deleted_at=None).exists():
+            raise BadRequest("The series is in use by a case.") from None
+        raise BadRequest("The series is in use by a case in the bin, until that is purged.") from None
     transaction.on_commit(lambda: delete_files(keys))
 
 

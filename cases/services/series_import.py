@@ -254,6 +254,7 @@ def _copy_to_cases(series: Series) -> None:
         entries = RevisionSeries.objects.filter(revision=case.latest_revision_id).select_related("series")
         rows = [series if entry.series_id == series.pk else entry.series for entry in entries.order_by("position")]
         if copy_patient(case, rows):
+            case.version += 1
             case.save()
 
 

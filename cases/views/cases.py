@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-from drf_spectacular.utils import extend_schema
+from django.http.response import HttpResponseBase, HttpResponseNotModified
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.reverse import reverse
 from rest_framework.views import APIView
 
 from cases.documents import case_document, stored_revision_document
@@ -22,51 +23,59 @@ from cases.serializers.cases import (
     ListedCaseSerializer,
 )
 from cases.services import cases as services
+from cases.services.bin import delete_case
+from cases.views.etags import etag, etag_for, expected_versions, is_known
+from cases.views.searches import CaseSearch, fragment
 from casestore.accounts.authentication import user_of
-from casestore.api.openapi import PAGE_PARAMETERS, TOTAL_HEADERS
-from casestore.api.pagination import Page, page_response
+from casestore.accounts.idempotency import idempotent
+from casestore.api.openapi import (
+    ETAG,
+    IDEMPOTENCY_KEY,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    LOCATION,
+    SEARCH_PARAMETERS,
+    TOTAL_HEADERS,
+    refusals,
+)
+from casestore.errors import BadRequest
+
+FORCE = OpenApiParameter("force", str, enum=["0", "1"], description="1: the case leaves every user's my lists.")
 
 
-def fragment(text: str) -> Any:
-    """JSON that is written out as it is; None where there is none."""
-    return orjson.Fragment(text) if text else None
+class CaseListView(CaseSearch):
+    """The cases of all projects that the user may read; without `sort`, newest first."""
 
-
-class CaseListView(APIView):
-    """The cases of all projects that the user may read, newest first."""
-
-    permission_classes = (IsAuthenticated,)
+    def get_serializer_class(self) -> Any:
+        return CreateCaseSerializer if self.request.method == "POST" else ListedCaseSerializer
 
     @extend_schema(
         operation_id="cases_list",
-        parameters=[*PAGE_PARAMETERS, *TOTAL_HEADERS],
+        parameters=[*SEARCH_PARAMETERS, *TOTAL_HEADERS],
         responses=ListedCaseSerializer(many=True),
     )
-    def get(self, request: Request) -> Response:
-        page = Page.of(request)
-        cases = Case.objects.visible_to(user_of(request))
-        rows = page.slice(cases.select_related("project", "document").order_by("-created_at", "-case_id"))
-        shown = projects_with_patient_info(user_of(request))
-        items = [
-            case_document(
-                case,
-                {"latestRevision": fragment(case.document.latest_revision)},
-                fragment(case.document.patient_info) if case.project_id in shown else None,
-            )
-            for case in rows
-        ]
-        return page_response(request, items, page, cases.count())
+    def get(self, request: Request) -> HttpResponseBase:
+        return self.search(request)
 
-    @extend_schema(operation_id="cases_create", request=CreateCaseSerializer, responses={201: CaseIdSerializer})
+    @extend_schema(
+        operation_id="cases_create",
+        parameters=[IDEMPOTENCY_KEY, ETAG, LOCATION],
+        request=CreateCaseSerializer,
+        responses={201: CaseIdSerializer, **refusals(422)},
+    )
+    @idempotent
     def post(self, request: Request) -> Response:
         """Creates a case with its first revision. Needs `write` in the project."""
+        user = user_of(request)
         body = CreateCaseSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         values = body.validated_data
         case = services.create_case(
-            user=user_of(request), project_id=values["projectId"], series=values["series"], tags=values["tags"]
+            user=user, project_id=values["projectId"], series=values["series"], tags=values["tags"]
         )
-        return Response({"caseId": case.case_id}, status=201)
+        location = reverse("case", args=[case.case_id], request=request)
+        headers = {"ETag": etag_for(user, case), "Location": location}
+        return Response({"caseId": case.case_id}, status=201, headers=headers)
 
 
 class CaseView(APIView):
@@ -74,30 +83,56 @@ class CaseView(APIView):
 
     permission_classes = (IsAuthenticated,)
 
-    @extend_schema(operation_id="cases_get", responses=CaseSerializer)
-    def get(self, request: Request, case_id: str) -> Response:
-        visible = Case.objects.get_for(user_of(request), case_id)
-        case = (
-            Case.objects.visible_to(user_of(request))
-            .select_related("project", "document")
-            .prefetch_related("revisions__series_set__series", "revisions__series_set__labels")
-            .get(pk=visible.pk)
-        )
-        revisions = [stored_revision_document(revision) for revision in case.revisions.all()]
-        seen = case.project_id in projects_with_patient_info(user_of(request))
+    @extend_schema(
+        operation_id="cases_get", parameters=[IF_NONE_MATCH, ETAG], responses={200: CaseSerializer, 304: None}
+    )
+    def get(self, request: Request, case_id: str) -> HttpResponseBase:
+        user = user_of(request)
+        case = Case.objects.get_for(user, case_id, related=("project", "document"))
+        seen = case.project_id in projects_with_patient_info(user)
+        headers = {"ETag": etag(case, with_patient=seen)}
+        if is_known(request, headers["ETag"]):
+            return HttpResponseNotModified(headers=headers)
+        rows = case.revisions.prefetch_related("series_set__series", "series_set__labels")
+        # Not one that was appended after the case's row, and with it the ETag, was read.
+        revisions = [stored_revision_document(revision) for revision in rows.filter(index__lt=case.revision_count)]
         patient_info = fragment(case.document.patient_info) if seen else None
-        return Response(case_document(case, {"revisions": revisions}, patient_info))
+        return Response(case_document(case, {"revisions": revisions}, patient_info), headers=headers)
+
+    @extend_schema(
+        operation_id="cases_delete",
+        parameters=[FORCE, IF_MATCH],
+        responses={204: None, **refusals(403, 412)},
+    )
+    def delete(self, request: Request, case_id: str) -> Response:
+        """Moves the case to the bin, whoever made it. Needs `moderate` in its project.
+
+        403 while it is in somebody's my list, unless `force` is 1: then it leaves all lists.
+        """
+        force = request.query_params.get("force", "")
+        if force not in {"", "0", "1"}:
+            raise BadRequest("force must be 0 or 1.")
+        delete_case(user=user_of(request), case_id=case_id, force=force == "1", expected=expected_versions(request))
+        return Response(status=204)
 
 
 class RevisionListView(APIView):
     permission_classes = (IsAuthenticated,)
 
-    @extend_schema(operation_id="cases_append_revision", request=CreateRevisionSerializer, responses={201: None})
+    @extend_schema(
+        operation_id="cases_append_revision",
+        parameters=[IF_MATCH, IDEMPOTENCY_KEY, ETAG],
+        request=CreateRevisionSerializer,
+        responses={201: None, **refusals(412, 422)},
+    )
+    @idempotent
     def post(self, request: Request, case_id: str) -> Response:
         """Appends a revision. Needs `write` in the case's project; author and date are the server's."""
+        user = user_of(request)
         # Whether the case may be written at all is told before anything about the body.
-        Case.objects.get_for(user_of(request), case_id, "write")
+        Case.objects.get_for(user, case_id, "write")
         body = CreateRevisionSerializer(data=request.data)
         body.is_valid(raise_exception=True)
-        services.append_revision(user=user_of(request), case_id=case_id, **body.validated_data)
-        return Response(status=201)
+        expected = expected_versions(request)
+        revision = services.append_revision(user=user, case_id=case_id, expected=expected, **body.validated_data)
+        return Response(status=201, headers={"ETag": etag_for(user, revision.case)})

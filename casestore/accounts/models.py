@@ -119,6 +119,7 @@ class IdempotentAnswer(models.Model):
     key = models.CharField(max_length=255)
     digest = models.CharField(max_length=64, help_text="SHA-256 of method, address and body")
     status = models.PositiveSmallIntegerField(default=0)
+    headers = models.JSONField(default=dict)
     body = models.TextField(blank=True)
     created_at = models.DateTimeField(default=clock.now, db_index=True)
 

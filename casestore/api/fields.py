@@ -23,6 +23,16 @@ class StrictSerializer(serializers.Serializer):
         return super().to_internal_value(data)
 
 
+class SparseMixin:
+    """Describes results of which `fields=` may choose some members: none is sure to be there."""
+
+    def get_fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = super().get_fields()  # type: ignore[misc]
+        for field in fields.values():
+            field.required = False
+        return fields
+
+
 class StrictCharField(serializers.CharField):
     """A JSON string: numbers and booleans are not turned into one, and nothing is trimmed."""
 

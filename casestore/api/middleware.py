@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
+
+from casestore.api.errors import not_found
 
 Handler = Callable[[HttpRequest], HttpResponse]
 
@@ -30,5 +32,14 @@ def never_cache_api(get_response: Handler) -> Handler:
         if request.path_info.startswith("/api"):
             response.headers.setdefault("Cache-Control", "private, no-store")
         return response
+
+    return middleware
+
+
+def no_nul(get_response: Handler) -> Handler:
+    """No address holds a NUL character; PostgreSQL would refuse to look for one."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        return not_found(request, Http404()) if "\0" in request.path_info else get_response(request)
 
     return middleware

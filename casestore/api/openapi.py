@@ -14,6 +14,24 @@ PAGE_PARAMETERS = [
     OpenApiParameter("limit", int, description="Results per page, 1 to 200; default 20."),
     OpenApiParameter("page", int, description="Page number from 1; default 1."),
 ]
+SEARCH_PARAMETERS = [
+    *PAGE_PARAMETERS,
+    OpenApiParameter(
+        "cursor",
+        str,
+        description=(
+            "Empty: start a walk through the whole result, whose pages all cost the same; `Link` with rel=next leads"
+            " on. Without X-Total-Count, and not together with `page`."
+        ),
+    ),
+    OpenApiParameter("fields", str, description="Members of the results to return, with commas between; default all."),
+    OpenApiParameter(
+        "envelope",
+        str,
+        enum=["0", "1"],
+        description="1: the body is {items, totalItems, page} (with a cursor: {items}), as the original server has it.",
+    ),
+]
 TOTAL_HEADERS = [
     OpenApiParameter(
         "X-Total-Count", int, OpenApiParameter.HEADER, response=[200], description="Results on all pages."
@@ -22,6 +40,30 @@ TOTAL_HEADERS = [
         "Link", str, OpenApiParameter.HEADER, response=[200], description="RFC 8288: first, prev, next, last."
     ),
 ]
+IF_MATCH = OpenApiParameter(
+    "If-Match",
+    str,
+    OpenApiParameter.HEADER,
+    description="The ETag that the client last saw; 412 when the case has changed since. `*` or a list of them.",
+)
+IF_NONE_MATCH = OpenApiParameter(
+    "If-None-Match", str, OpenApiParameter.HEADER, description="304 when the case still has one of these ETags."
+)
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    OpenApiParameter.HEADER,
+    description=(
+        "The same key with the same body is answered with the first answer, for a day, and the header"
+        " `Idempotent-Replayed: true`; with another body it is 422."
+    ),
+)
+ETAG = OpenApiParameter(
+    "ETag", str, OpenApiParameter.HEADER, response=[200, 201, 204], description="The version of the case."
+)
+LOCATION = OpenApiParameter(
+    "Location", str, OpenApiParameter.HEADER, response=[201], description="The address of what was made."
+)
 BINARY = OpenApiTypes.BINARY
 
 
@@ -36,6 +78,11 @@ class ErrorSerializer(serializers.Serializer):
     validationErrors = ProblemSerializer(many=True, required=False)
 
 
+def refusals(*statuses: int) -> dict[int, type[ErrorSerializer]]:
+    """Errors that not every endpoint has, for `responses` of `extend_schema`."""
+    return dict.fromkeys(statuses, ErrorSerializer)
+
+
 class Schema(AutoSchema):
     """Adds the errors that any endpoint may answer with."""
 
@@ -43,8 +90,21 @@ class Schema(AutoSchema):
         bodies = super()._get_response_bodies(*args, **options)
         for status in self.error_statuses():
             if status not in bodies:
-                bodies[status] = self._get_response_for_code(ErrorSerializer, status)  # type: ignore[no-untyped-call]
+                bodies[status] = self._get_response_for_code(ErrorSerializer, status)
         return bodies
+
+    def _get_response_for_code(self, serializer: Any, status_code: Any, *args: Any, **options: Any) -> dict[str, Any]:
+        response: dict[str, Any] = super()._get_response_for_code(  # type: ignore[no-untyped-call]
+            serializer, status_code, *args, **options
+        )
+        # Searches answer in other shapes when asked to; whatever else their addresses answer is JSON.
+        if hasattr(self.view, "search_parameters"):
+            content = response.get("content", {})
+            stream = content.pop("application/x-ndjson", None)
+            if str(status_code) == "200" and stream is not None:
+                content["application/json"]["schema"] = _perhaps_enveloped(content["application/json"]["schema"])
+                content["application/x-ndjson"] = {"schema": {"type": "string"}}
+        return response
 
     def error_statuses(self) -> list[str]:
         public = any(type(p).__name__ == "AllowAny" for p in self.view.get_permissions())
@@ -56,6 +116,17 @@ class Schema(AutoSchema):
         if "{" in self.path:
             statuses += ["404"]
         return sorted(set(statuses))
+
+
+def _perhaps_enveloped(items: dict[str, Any]) -> dict[str, Any]:
+    number = {"type": "integer", "minimum": 0}
+    envelope = {
+        "type": "object",
+        "properties": {"items": items, "totalItems": number, "page": number},
+        "required": ["items"],
+        "description": "With envelope=1.",
+    }
+    return {"oneOf": [items, envelope]}
 
 
 class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

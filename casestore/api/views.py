@@ -32,5 +32,6 @@ class RootView(APIView):
 
     @extend_schema(exclude=True)
     def get(self, request: Request) -> Response:
-        names = ["cases", "series", "tasks", "projects", "tokens", "login-info", "schema", "docs"]
+        names = ["cases", "series", "mylists", "tasks", "projects", "tokens", "login-info", "preferences"]
+        names += ["schema", "docs"]
         return Response({name: reverse(name, request=request) for name in names})
