@@ -10,6 +10,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from cases.models import Case
 from casestore.tasks.models import Task
+from mylists.models import MyList
 from tests.world import DOMAIN, OTHER_PROJECT, PATIENT, PROJECT, USERS, World
 
 ROLES = [None, *USERS]
@@ -24,8 +25,14 @@ TABLE: dict[tuple[str, str], tuple[set[str], int]] = {
     ("root", "get"): (EVERYBODY, 0),
     ("cases", "get"): (EVERYBODY, 0),
     ("cases", "post"): (PROJECT_WRITERS, 401),
+    ("case-search", "post"): (EVERYBODY, 0),
+    ("cases-of-list", "get"): ({"everything"}, 404),
+    ("series-of-list", "get"): ({"everything"}, 404),
     ("case", "get"): (PROJECT_READERS, 401),
     ("revision", "post"): (PROJECT_WRITERS, 401),
+    ("case-tags", "put"): (PROJECT_WRITERS, 401),
+    ("tags", "patch"): (PROJECT_WRITERS, 401),
+    ("deleted-cases", "get"): (EVERYBODY, 0),
     ("export-mhd", "post"): ({"everything", "annotator"}, 401),
     ("blob", "get"): (PROJECT_READERS, 404),
     ("blob", "put"): (EVERYBODY, 0),
@@ -41,9 +48,18 @@ TABLE: dict[tuple[str, str], tuple[set[str], int]] = {
     ("tokens", "get"): (EVERYBODY, 0),
     ("tokens", "post"): (EVERYBODY, 0),
     ("login-info", "get"): (EVERYBODY, 0),
+    ("login-info-full", "get"): (EVERYBODY, 0),
+    ("preferences", "get"): (EVERYBODY, 0),
+    ("preferences", "patch"): (EVERYBODY, 0),
+    ("mylists", "get"): (EVERYBODY, 0),
+    ("mylists", "post"): (EVERYBODY, 0),
+    ("mylist", "get"): ({"everything"}, 404),
+    ("mylist", "patch"): ({"everything"}, 404),
+    ("mylist-items", "patch"): ({"everything"}, 404),
 }
 # Tested by themselves below: they remove what the others need, or belong to one user alone.
-APART = {("one-series", "delete"), ("token", "delete")}
+APART = {("one-series", "delete"), ("token", "delete"), ("mylist", "delete")}
+APART |= {("case", "delete"), ("restore", "post")}
 
 
 def api_addresses() -> Iterator[tuple[str, set[str]]]:
@@ -89,7 +105,9 @@ def stage(world: World) -> dict[str, Any]:
     )
     assert answer.status_code == 201, answer.content
     task = Task.objects.create(owner=world.user("everything"), name="t")
-    return {"case": case, "sha1": sha1, "task": task}
+    my_list = MyList.objects.create(owner=world.user("everything"), name="l", resource_type="clinicalCases")
+    series_list = MyList.objects.create(owner=world.user("everything"), name="s", resource_type="series")
+    return {"case": case, "sha1": sha1, "task": task, "list": my_list, "series list": series_list}
 
 
 def request_for(name: str, method: str, stage: dict[str, Any]) -> tuple[str, Any, dict[str, str]]:
@@ -99,6 +117,9 @@ def request_for(name: str, method: str, stage: dict[str, Any]) -> tuple[str, Any
         "root": "/api/",
         "case": f"/api/cases/{case.case_id}",
         "revision": f"/api/cases/{case.case_id}/revision",
+        "case-tags": f"/api/cases/{case.case_id}/tags",
+        "tags": "/api/cases/tags",
+        "deleted-cases": "/api/cases/deleted",
         "export-mhd": "/api/cases/export-mhd",
         "blob": f"/api/blob/{stage['sha1']}",
         "series-upload": f"/api/series/domain/{DOMAIN}",
@@ -106,14 +127,27 @@ def request_for(name: str, method: str, stage: dict[str, Any]) -> tuple[str, Any
         "project": f"/api/projects/{PROJECT}",
         "task": f"/api/tasks/{stage['task'].task_id}",
         "task-download": f"/api/tasks/{stage['task'].task_id}/download",
+        "login-info-full": "/api/login-info/full",
+        "case-search": "/api/cases/search",
+        "cases-of-list": f"/api/cases/list/{stage['list'].list_id}",
+        "series-of-list": f"/api/series/list/{stage['series list'].list_id}",
+        "mylist": f"/api/mylists/{stage['list'].list_id}",
+        "mylist-items": f"/api/mylists/{stage['list'].list_id}/items",
     }
     series = [{"seriesUid": "1.2.3"}]
     bodies: dict[tuple[str, str], Any] = {
         ("cases", "post"): {"projectId": PROJECT, "series": series},
         ("revision", "post"): {"description": "", "attributes": {}, "status": "s", "series": series},
+        ("case-search", "post"): {},
+        ("case-tags", "put"): ["happy"],
+        ("tags", "patch"): {"operation": "add", "tags": ["sad"], "caseIds": [case.case_id]},
         ("export-mhd", "post"): {"caseIds": [case.case_id]},
         ("task", "patch"): {"dismissed": True},
         ("tokens", "post"): {},
+        ("preferences", "patch"): {"color": "dark"},
+        ("mylists", "post"): {"name": "n", "resourceType": "series"},
+        ("mylist", "patch"): {"name": "m"},
+        ("mylist-items", "patch"): {"operation": "add", "resourceIds": [case.case_id]},
     }
     if (name, method) == ("blob", "put"):
         return addresses[name], b"\x00", {"content_type": "application/octet-stream"}
@@ -242,3 +276,26 @@ def test_tokens_are_deleted_by_their_owner(world: World) -> None:
         assert world.client(role).delete(f"/api/tokens/{made['tokenId']}").status_code == 404
     assert world.client(None).delete(f"/api/tokens/{made['tokenId']}").status_code == 401
     assert world.client("reader").delete(f"/api/tokens/{made['tokenId']}").status_code == 204
+
+
+def test_my_lists_are_deleted_by_their_owner(world: World, stage: dict[str, Any]) -> None:
+    address = f"/api/mylists/{stage['list'].list_id}"
+    for role in sorted(EVERYBODY - {"everything"}):
+        assert world.client(role).delete(address).status_code == 404
+    MyList.objects.update(public=True)
+    for role in (None, *sorted(EVERYBODY - {"everything"})):
+        assert world.client(role).delete(address).status_code == 401
+    assert world.client("everything").delete(address).status_code == 204
+    assert world.client("everything").delete(address).status_code == 404
+
+
+def test_cases_are_deleted_and_restored_by_moderators(world: World, stage: dict[str, Any]) -> None:
+    address = f"/api/cases/{stage['case'].case_id}"
+    for role in (None, *sorted(EVERYBODY - {"everything"})):
+        assert world.client(role).delete(address).status_code == 401
+    assert world.client("everything").delete(address).status_code == 204
+    for role in sorted(EVERYBODY - {"everything"}):
+        assert world.client(role).post(f"{address}/restore").status_code == 404
+        assert world.client(role).get("/api/cases/deleted").json() == []
+    assert world.client(None).post(f"{address}/restore").status_code == 401
+    assert world.client("everything").post(f"{address}/restore").status_code == 204

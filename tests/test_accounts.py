@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
+from django.db import connections
 from django.test import Client
 
 from cases.models import Project
 from casestore import clock
 from casestore.accounts.models import AccessToken, User
 from casestore.accounts.services import digest_of
-from tests.world import World
+from tests.world import DOMAIN, OTHER_DOMAIN, OTHER_PROJECT, PRIVILEGES, PROJECT, PROJECT_ROLES, World, make_world
 
 README_EXAMPLE = """
 domains: [vega.example]
@@ -193,3 +195,108 @@ def test_a_wrong_declaration_changes_nothing(db: None, tmp_path: Path, content: 
     assert says in str(refusal.value)
     assert not User.objects.exists()
     assert not Group.objects.exists()
+
+
+def test_login_info_full(world: World) -> None:
+    info = world.client("everything").get("/api/login-info/full").json()
+    group = Group.objects.get(name="everything")
+    assert info == {
+        "userEmail": "everything@example.com",
+        "loginId": "everything",
+        "description": "",
+        "preferences": {},
+        "groups": [{"groupId": group.pk, "groupName": "everything"}],
+        "globalPrivileges": sorted(PRIVILEGES),
+        "domains": [OTHER_DOMAIN, DOMAIN],
+        "accessibleProjects": [
+            {"projectId": PROJECT, "projectName": "Lungs", "roles": PROJECT_ROLES},
+            {"projectId": OTHER_PROJECT, "projectName": "Other", "roles": PROJECT_ROLES},
+        ],
+    }
+    nobody = world.client("nobody").get("/api/login-info/full").json()
+    assert [nobody[name] for name in ("globalPrivileges", "domains", "accessibleProjects")] == [[], [], []]
+
+
+def test_roles_of_several_groups_add_up(world: World) -> None:
+    world.user("reader").groups.add(Group.objects.get(name="writer"), Group.objects.get(name="annotator"))
+    info = world.client("reader").get("/api/login-info/full").json()
+    assert [group["groupName"] for group in info["groups"]] == ["annotator", "reader", "writer"]
+    assert info["accessibleProjects"] == [
+        {"projectId": PROJECT, "projectName": "Lungs", "roles": ["read", "write", "viewPersonalInfo"]}
+    ]
+
+
+def test_preferences_are_merged(world: World) -> None:
+    client = world.client("annotator")
+    assert client.get("/api/preferences").json() == {}
+    answer = client.patch("/api/preferences", {"theme": "dark", "personalInfoView": False, "nested": {"a": None}})
+    assert answer.status_code == 200
+    assert answer.json() == {"theme": "dark", "personalInfoView": False, "nested": {"a": None}}
+    assert client.patch("/api/preferences", {}).json() == answer.json()
+    answer = client.patch("/api/preferences", {"theme": None, "unknown": None, "nested": {"b": 1}})
+    assert answer.json() == client.get("/api/preferences").json() == {"personalInfoView": False, "nested": {"b": 1}}
+    assert client.get("/api/login-info").json()["preferences"] == answer.json()
+    assert not world.user("annotator").wants_patient_info
+    assert client.patch("/api/preferences", {"personalInfoView": None}).json() == {"nested": {"b": 1}}
+    assert world.user("annotator").wants_patient_info
+    assert world.client("reader").get("/api/preferences").json() == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ([], "invalid_body"),
+        ("dark", "invalid_body"),
+        (None, "bad_request"),
+        ({"personalInfoView": "yes"}, "invalid_body"),
+        ({"personalInfoView": 0}, "invalid_body"),
+        ({"big": "x" * 9980}, "bad_request"),
+        ({"big": "é" * 5000}, "bad_request"),
+    ],
+)
+def test_wrong_preferences(world: World, body: Any, code: str) -> None:
+    client = world.client("reader")
+    client.patch("/api/preferences", {"theme": "dark"})
+    answer = client.patch("/api/preferences", json.dumps(body), content_type="application/json")
+    assert answer.status_code == 400
+    assert answer.json()["code"] in {code, "invalid_body"}
+    assert client.get("/api/preferences").json() == {"theme": "dark"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_simultaneous_changes_of_preferences_all_remain() -> None:
+    world = make_world()
+    start = threading.Barrier(5)
+
+    def write(number: int) -> None:
+        client = world.client("reader")
+        start.wait()
+        for k in range(3):
+            assert client.patch("/api/preferences", {f"{number}.{k}": k}).status_code == 200
+        connections.close_all()
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert world.user("reader").preferences == {f"{number}.{k}": k for number in range(5) for k in range(3)}
+
+
+def test_projects_as_published(world: World) -> None:
+    (project,) = world.client("reader").get("/api/projects").json()
+    assert project == world.client("reader").get(f"/api/projects/{PROJECT}").json()
+    assert list(project) == [
+        "projectId",
+        "projectName",
+        "icon",
+        "description",
+        "windowPriority",
+        "windowPresets",
+        "tags",
+        "caseAttributesSchema",
+        "labelAttributesSchema",
+        "createdAt",
+        "updatedAt",
+    ]
+    assert project["tags"] == [{"caption": "happy", "color": "#ff0000"}]
