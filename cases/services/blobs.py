@@ -13,8 +13,11 @@ from casestore.accounts.models import User
 from casestore.errors import BadRequest
 
 
-def store_blob(*, user: User, sha1: str, data: bytes) -> Blob:
-    """The file first, then the row: a crash between leaves a file that nothing refers to, never a row without one."""
+def store_blob(*, user: User | None, sha1: str, data: bytes) -> Blob:
+    """Stores it for the user, or for nobody: then it is seen through the cases that use it.
+
+    The file first, then the row: a crash between leaves a file that nothing refers to, never a row without one.
+    """
     if not data:
         raise BadRequest("The body is empty.")
     # SHA-1 names the content because the published API has it so; it protects nothing.
@@ -25,7 +28,8 @@ def store_blob(*, user: User, sha1: str, data: bytes) -> Blob:
         default_storage.save(key, ContentFile(data))
     with transaction.atomic():
         blob, _ = Blob.objects.get_or_create(sha1=sha1, defaults={"size": len(data), "storage_key": key})
-        BlobUpload.objects.get_or_create(blob=blob, user=user)
+        if user is not None:
+            BlobUpload.objects.get_or_create(blob=blob, user=user)
     return blob
 
 

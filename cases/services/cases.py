@@ -9,7 +9,7 @@ from django.db import transaction
 
 from cases.documents import patient_document, revision_document
 from cases.image_numbers import PartialVolume
-from cases.models import Blob, Case, CaseDocument, Label, Project, Revision, RevisionSeries, Series
+from cases.models import Blob, Case, CaseDocument, Label, LabelType, Project, Revision, RevisionSeries, Series
 from cases.services.labels import check_attributes, check_voxel_labels, find_blobs
 from cases.services.partial_volumes import Entry, resolve_entries
 from casestore import clock
@@ -134,7 +134,7 @@ def _label(row: RevisionSeries, position: int, label: dict[str, Any], blobs: dic
         type=label["type"],
         data=label["data"],
         attributes=label.get("attributes"),
-        blob=blobs.get(label["data"].get("voxels", "")),
+        blob=blobs.get(label["data"].get("voxels")) if label["type"] == LabelType.VOXEL else None,
     )
 
 

@@ -57,13 +57,14 @@ class SeriesRefused(Exception):
 def import_dicom(
     paths: Iterable[Path],
     *,
-    domain: Domain,
+    domain: Domain | Callable[[str], Domain],
     spool: Path,
     name_members: bool = True,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ImportReport:
     """Imports files, folders and archives. `spool` is an empty folder for what archives hold.
 
+    `domain`: that of all series, or what says it of a Series Instance UID; it may raise SeriesRefused.
     `name_members`: whether the report may quote the names of files in archives.
     """
     report = ImportReport()
@@ -86,7 +87,8 @@ def import_dicom(
         if not read:
             continue
         try:
-            added = add_to_series(series_uid, read, domain=domain)
+            series_domain = domain(series_uid) if callable(domain) else domain
+            added = add_to_series(series_uid, read, domain=series_domain)
         except SeriesRefused as refusal:
             for source, _ in read:
                 refuse(source.name, str(refusal))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import bcrypt
 from django.contrib.auth.hashers import BCryptPasswordHasher
 
 # The cost doubles with each step; 16 takes some seconds.
@@ -19,7 +20,7 @@ class BcryptHasher(BCryptPasswordHasher):
     def encode(self, password: str, salt: str | bytes) -> str:
         looked_at = password.encode()[:_LENGTH]
         raw = salt.encode("ascii") if isinstance(salt, str) else salt
-        return f"{self.algorithm}${self._load_library().hashpw(looked_at, raw).decode('ascii')}"
+        return f"{self.algorithm}${bcrypt.hashpw(looked_at, raw).decode('ascii')}"
 
 
 def from_bcrypt(text: str) -> str | None:

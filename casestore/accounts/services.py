@@ -26,6 +26,11 @@ LAST_USE_PRECISION = timedelta(minutes=1)
 MAX_PREFERENCES = 10_000
 
 
+def is_token(text: str) -> bool:
+    """Whether a client can send it as a bearer token."""
+    return _TOKEN.match(text) is not None
+
+
 def digest_of(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
@@ -39,7 +44,7 @@ def create_token(*, user: User, description: str = "", expires_at: datetime | No
 
 def find_token(token: str) -> AccessToken | None:
     """The valid token of an enabled user, with its user; None otherwise. Notes the use."""
-    if not _TOKEN.match(token):
+    if not is_token(token):
         return None
     digest = digest_of(token)
     row = AccessToken.objects.select_related("user").filter(digest=digest).first()

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import yaml
 from yaml.composer import Composer
 from yaml.constructor import SafeConstructor
-from yaml.cyaml import CParser
+from yaml.cyaml import CParser  # type: ignore[attr-defined]  # the stubs leave it out
 from yaml.resolver import Resolver
 
 from casestore.dumps.records import Record, Unreadable
@@ -16,7 +16,7 @@ from casestore.dumps.records import Record, Unreadable
 Found = Record | Unreadable
 
 
-class _Loader(Composer, CParser, SafeConstructor, Resolver):  # type: ignore[misc]  # the stubs disagree on __init__
+class _Loader(Composer, CParser, SafeConstructor, Resolver):
     """libyaml's parser under a composer that can be asked for one node at a time."""
 
     def __init__(self, stream: BinaryIO) -> None:

@@ -41,12 +41,12 @@ class MomentField(serializers.Field):
 class DumpSerializer(serializers.Serializer):
     """A record of a dump, or a part of one. A member that is null is one that is missing.
 
-    A wrong member refuses the record, unless it is `dispensable`: then it is left out, with a note. Members that are
-    not known are counted; those `of_no_use` here are not even that.
+    A wrong member refuses the record, unless others than it are `needed`: then it is left out, with a note. Members
+    that are not known are counted; those `of_no_use` here are not even that.
     """
 
     where: ClassVar[str]
-    dispensable: ClassVar[frozenset[str]] = frozenset()
+    needed: ClassVar[frozenset[str] | None] = None  # all of them
     of_no_use: ClassVar[frozenset[str]] = frozenset({"_id", "__v"})
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
@@ -56,14 +56,15 @@ class DumpSerializer(serializers.Serializer):
         if len(known) < len(data):
             self._count_unknown(data)
         try:
-            return super().to_internal_value(known)
+            checked: dict[str, Any] = super().to_internal_value(known)
         except serializers.ValidationError as error:
             wrong = set(error.detail)
-            if not wrong <= self.dispensable:
+            if self.needed is None or wrong & self.needed:
                 raise
             notes: list[str] = self.context["notes"]
             notes += [f"{self.where}.{p.path}: {p.message} It is left out." for p in problems_of(error.detail)]
-        return super().to_internal_value({name: value for name, value in known.items() if name not in wrong})
+            checked = super().to_internal_value({name: value for name, value in known.items() if name not in wrong})
+        return checked
 
     def _count_unknown(self, data: dict[str, Any]) -> None:
         unknown: Counter[str] = self.context["unknown"]
