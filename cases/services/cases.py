@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
@@ -19,6 +20,8 @@ from casestore.errors import NotFound, PreconditionFailed
 
 FIRST_DESCRIPTION = "Created new case."
 FIRST_STATUS = "draft"
+# Rows of one statement.
+BATCH = 1000
 
 
 @transaction.atomic
@@ -94,36 +97,70 @@ def _latest_volumes(case: Case) -> dict[str, PartialVolume]:
     return {uid: PartialVolume(start, end, delta) for uid, start, end, delta in values}
 
 
-def write_revision(case: Case, revision: Revision, entries: Sequence[Entry], blobs: dict[str, Blob]) -> None:
-    """Writes the revision and everything on the case that follows from it. The caller holds the case's row."""
-    revision.case, revision.index = case, case.revision_count
-    revision.save(force_insert=True)
-    rows = RevisionSeries.objects.bulk_create(
-        RevisionSeries(
-            revision=revision,
-            position=position,
-            series=entry.series,
-            start=entry.volume.start,
-            end=entry.volume.end,
-            delta=entry.volume.delta,
-        )
-        for position, entry in enumerate(entries)
-    )
-    labels = [
-        [_label(row, k, label, blobs) for k, label in enumerate(entry.labels)]
-        for row, entry in zip(rows, entries, strict=True)
-    ]
-    Label.objects.bulk_create((label for group in labels for label in group), batch_size=1000)
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A revision that is ready to be written, without its case and index; `blobs` are those its labels name."""
 
-    case.revision_count += 1
-    case.latest_revision = revision
-    case.updated_at = max(revision.date, case.updated_at)
+    revision: Revision
+    entries: Sequence[Entry]
+    blobs: dict[str, Blob]
+
+
+def write_revision(case: Case, revision: Revision, entries: Sequence[Entry], blobs: dict[str, Blob]) -> None:
+    write_revisions(case, [Draft(revision, entries, blobs)])
+
+
+def write_revisions(case: Case, drafts: Sequence[Draft]) -> None:
+    """Appends the revisions, one or more, and writes everything on the case that follows from them.
+
+    A few statements, however many they are. The caller holds the case's row.
+    """
+    for index, draft in enumerate(drafts, case.revision_count):
+        draft.revision.case, draft.revision.index = case, index
+    Revision.objects.bulk_create(draft.revision for draft in drafts)
+    groups = [[_row(draft, k, entry) for k, entry in enumerate(draft.entries)] for draft in drafts]
+    RevisionSeries.objects.bulk_create((row for rows in groups for row in rows), batch_size=BATCH)
+    labels = [
+        [
+            [_label(row, k, label, draft.blobs) for k, label in enumerate(entry.labels)]
+            for row, entry in zip(rows, draft.entries, strict=True)
+        ]
+        for rows, draft in zip(groups, drafts, strict=True)
+    ]
+    Label.objects.bulk_create((x for entries in labels for of_one in entries for x in of_one), batch_size=BATCH)
+
+    latest = drafts[-1]
+    case.revision_count += len(drafts)
+    case.latest_revision = latest.revision
+    case.updated_at = max([case.updated_at, *(draft.revision.date for draft in drafts)])
     if not case.domains:
-        case.domains = sorted({entry.series.domain_id for entry in entries})
-    document = dump(revision_document(revision, zip(rows, labels, strict=True))).decode()
-    CaseDocument.objects.update_or_create(case=case, defaults={"latest_revision": document})
-    copy_patient(case, [entry.series for entry in entries])
+        case.domains = sorted({entry.series.domain_id for draft in drafts for entry in draft.entries})
+    document = {"latest_revision": dump(revision_document(latest.revision, zip(groups[-1], labels[-1], strict=True)))}
+    # Of the newest revision that has one; where none has, it stays.
+    for draft in reversed(drafts):
+        if source := _with_patient([entry.series for entry in draft.entries]):
+            document["patient_info"] = _take_patient(case, source)
+            break
+    _write_document(case, {name: text.decode() for name, text in document.items()})
     case.save()
+
+
+def _write_document(case: Case, document: dict[str, str]) -> None:
+    there = case.revision_count > 1 and CaseDocument.objects.filter(case=case).update(**document)
+    if not there:
+        CaseDocument.objects.create(case=case, **document)
+
+
+def _row(draft: Draft, position: int, entry: Entry) -> RevisionSeries:
+    volume = entry.volume
+    return RevisionSeries(
+        revision=draft.revision,
+        position=position,
+        series=entry.series,
+        start=volume.start,
+        end=volume.end,
+        delta=volume.delta,
+    )
 
 
 def _label(row: RevisionSeries, position: int, label: dict[str, Any], blobs: dict[str, Blob]) -> Label:
@@ -141,12 +178,21 @@ def _label(row: RevisionSeries, position: int, label: dict[str, Any], blobs: dic
 def copy_patient(case: Case, series: Sequence[Series]) -> bool:
     """Copies the patient of the first series that has one to the (unsaved) case; where none has, it stays.
 
-    It then is that of the newest earlier revision that had one, for each revision has passed here.
+    It then is that of the newest earlier revision that had one, for each revision has passed `write_revisions`.
     """
-    source = next((row for row in series if row.has_patient_info), None)
+    source = _with_patient(series)
     if source is None:
         return False
+    CaseDocument.objects.filter(case=case).update(patient_info=_take_patient(case, source).decode())
+    return True
+
+
+def _with_patient(series: Sequence[Series]) -> Series | None:
+    return next((row for row in series if row.has_patient_info), None)
+
+
+def _take_patient(case: Case, source: Series) -> bytes:
+    """Sets the case's columns; returns what its document has of the patient."""
     case.patient_id, case.patient_name = source.patient_id, source.patient_name
     case.patient_age, case.patient_sex = source.patient_age, source.patient_sex
-    CaseDocument.objects.filter(case=case).update(patient_info=dump(patient_document(source)).decode())
-    return True
+    return dump(patient_document(source))

@@ -10,12 +10,12 @@ from django.db.models import Prefetch
 
 from cases.models import Blob, Case, Label, LabelType, Project, Revision, RevisionSeries, Series
 from cases.models.cases import MAX_TAG_LENGTH
-from cases.services.cases import write_revision
+from cases.services.cases import Draft, write_revisions
 from cases.services.partial_volumes import Entry
 from casestore.errors import BadRequest
 from mylists.circus.importing import Importer
 from mylists.circus.report import Outcome, Place, Report
-from mylists.circus.revisions import Resolver, RevisionDraft, voxels_of
+from mylists.circus.revisions import Resolver, equal, voxels_of
 from mylists.circus.serializers import CaseRecord
 
 
@@ -70,7 +70,7 @@ class CaseImporter(Importer):
         self,
         value: dict[str, Any],
         project: Project,
-        drafts: Sequence[RevisionDraft],
+        drafts: Sequence[Draft],
         tags: list[str],
         updated: datetime,
     ) -> None:
@@ -82,7 +82,7 @@ class CaseImporter(Importer):
             created_at=value.get("createdAt") or drafts[0].revision.date,
             updated_at=updated,
         )
-        _append(case, drafts)
+        write_revisions(case, drafts)
         if case.updated_at != updated:
             # A revision dated later than the change that came last; here and there alike.
             case.updated_at = updated
@@ -108,15 +108,10 @@ def _tags(tags: Sequence[str], notes: list[str]) -> list[str]:
     return kept
 
 
-def _append(case: Case, drafts: Sequence[RevisionDraft]) -> None:
-    for draft in drafts:
-        write_revision(case, draft.revision, draft.entries, draft.blobs)
-
-
 def _grow(
     case: Case,
     stored: Sequence[Revision],
-    drafts: Sequence[RevisionDraft],
+    drafts: Sequence[Draft],
     tags: list[str],
     updated: datetime,
     notes: list[str],
@@ -126,7 +121,7 @@ def _grow(
         notes.append("The case is in the bin here, and stays there as it is.")
         return Outcome.UNCHANGED
     for index, (revision, draft) in enumerate(zip(stored, drafts, strict=False)):
-        if not draft.equals(revision):
+        if not equal(draft, revision):
             raise BadRequest(f"revisions[{index}]: The case is here already, with another such revision; it stays.")
     more = drafts[len(stored) :]
     retagged = tags != case.tags and updated > case.updated_at
@@ -140,13 +135,13 @@ def _grow(
     case.version += 1
     case.updated_at = max(case.updated_at, updated)
     if more:
-        _append(case, more)
+        write_revisions(case, more)
     else:
         case.save()
     return Outcome.CHANGED
 
 
-def _add_voxels(stored: Sequence[Revision], drafts: Sequence[RevisionDraft]) -> bool:
+def _add_voxels(stored: Sequence[Revision], drafts: Sequence[Draft]) -> bool:
     """Gives labels that came without their voxels those that are here now; whether there were any."""
     mended = False
     for revision, draft in zip(stored, drafts, strict=False):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +13,7 @@ from cases.image_numbers import PartialVolume
 from cases.label_bits import byte_length
 from cases.models import Blob, Label, LabelType, Revision, RevisionSeries, Series
 from cases.serializers.labels import DATA_BY_TYPE, SHA1
+from cases.services.cases import Draft
 from cases.services.partial_volumes import Entry, auto_volume
 from casestore.errors import BadRequest
 from mylists.circus.serializers import MAX_IMAGES
@@ -22,30 +22,22 @@ from mylists.circus.serializers import MAX_IMAGES
 _SHAPES = {name: kind() for name, kind in DATA_BY_TYPE.items()}
 
 
-@dataclass(slots=True)
-class RevisionDraft:
-    """A revision ready to be written. `blobs` are those whose voxels its labels can use."""
-
-    revision: Revision
-    entries: list[Entry] = field(default_factory=list)
-    blobs: dict[str, Blob] = field(default_factory=dict)
-
-    def equals(self, stored: Revision) -> bool:
-        """Of a revision with all that it holds prefetched."""
-        rows = [
-            (
-                RevisionSeries(
-                    series=entry.series, start=entry.volume.start, end=entry.volume.end, delta=entry.volume.delta
-                ),
-                [
-                    Label(name=x.get("name"), type=x["type"], data=x["data"], attributes=x.get("attributes"))
-                    for x in entry.labels
-                ],
-            )
-            for entry in self.entries
-        ]
-        here, there = revision_document(self.revision, rows), stored_revision_document(stored)
-        return bool(_comparable(here) == _comparable(there))
+def equal(draft: Draft, stored: Revision) -> bool:
+    """Whether a revision, of which all that it holds is prefetched, says the same."""
+    rows = [
+        (
+            RevisionSeries(
+                series=entry.series, start=entry.volume.start, end=entry.volume.end, delta=entry.volume.delta
+            ),
+            [
+                Label(name=x.get("name"), type=x["type"], data=x["data"], attributes=x.get("attributes"))
+                for x in entry.labels
+            ],
+        )
+        for entry in draft.entries
+    ]
+    here, there = revision_document(draft.revision, rows), stored_revision_document(stored)
+    return bool(_comparable(here) == _comparable(there))
 
 
 def _comparable(value: Any) -> Any:
@@ -77,9 +69,9 @@ class Resolver:
     def __init__(self, series: dict[str, Series], blobs: dict[str, Blob]) -> None:
         self.series, self.blobs = series, blobs
 
-    def resolve(self, case: dict[str, Any], stored: Sequence[Revision], notes: list[str]) -> list[RevisionDraft]:
+    def resolve(self, case: dict[str, Any], stored: Sequence[Revision], notes: list[str]) -> list[Draft]:
         """All revisions of a record; `stored` are those of the case that are here. Raises BadRequest."""
-        drafts: list[RevisionDraft] = []
+        drafts: list[Draft] = []
         date: datetime | None = case.get("createdAt")
         volumes: dict[str, PartialVolume] = {}
         for index, item in enumerate(case["revisions"]):
@@ -96,7 +88,8 @@ class Resolver:
                 status=item["status"],
                 attributes=item["attributes"],
             )
-            draft = RevisionDraft(revision)
+            entries: list[Entry] = []
+            blobs: dict[str, Blob] = {}
             if index < len(stored):
                 # What a missing descriptor meant when it came, it means now.
                 volumes |= {
@@ -106,9 +99,9 @@ class Resolver:
             for position, entry in enumerate(item["series"]):
                 resolved = self._entry(entry, volumes, f"{path}.series[{position}]", notes)
                 volumes[resolved.series.series_uid] = resolved.volume
-                draft.entries.append(resolved)
-                draft.blobs |= self._blobs(resolved, f"{path}.series[{position}]", notes)
-            drafts.append(draft)
+                entries.append(resolved)
+                blobs |= self._blobs(resolved, f"{path}.series[{position}]", notes)
+            drafts.append(Draft(revision, entries, blobs))
         return drafts
 
     def _entry(self, item: dict[str, Any], volumes: dict[str, PartialVolume], path: str, notes: list[str]) -> Entry:
