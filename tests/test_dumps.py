@@ -23,7 +23,7 @@ from casestore.search.values import iso_milliseconds
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0\x85\ufeff", exclude_categories=["Cc", "Cs"]))
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | TEXTS | st.sampled_from(['"', "\\", "{", "}]", "\\\"{"]),
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | TEXTS | st.sampled_from(['"', "\\", "{", "}]", '\\"{']),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
     max_leaves=12,
 )
@@ -48,9 +48,9 @@ def lines(found: list[Record | Unreadable]) -> list[tuple[int, Any]]:
 
 
 @given(DOCUMENTS, st.booleans())
-def test_every_form_of_json_is_the_same(documents: list[Any], ascii: bool) -> None:
+def test_every_form_of_json_is_the_same(documents: list[Any], escaped: bool) -> None:
     def dump(value: Any, **options: Any) -> str:
-        return json.dumps(value, ensure_ascii=ascii, **options)
+        return json.dumps(value, ensure_ascii=escaped, **options)
 
     forms = [
         "\n".join(dump(item) for item in documents),
@@ -122,7 +122,9 @@ def test_a_record_may_not_be_larger_than_memory_bears(monkeypatch: pytest.Monkey
 
 
 def test_what_yaml_says_of_itself() -> None:
-    assert lines(of_yaml("- a: 1\n- &x {b: [1]}\n- *x\n- {<<: *x, c: 2}\n- 7\n- {d: !foo 1}\n- {e: 2020-13-45}\n- f: 1")) == [
+    assert lines(
+        of_yaml("- a: 1\n- &x {b: [1]}\n- *x\n- {<<: *x, c: 2}\n- 7\n- {d: !foo 1}\n- {e: 2020-13-45}\n- f: 1")
+    ) == [
         (1, {"a": 1}),
         (2, {"b": [1]}),
         (3, {"b": [1]}),
@@ -141,7 +143,11 @@ def test_what_yaml_says_of_itself() -> None:
 
 def test_no_more_than_one_record_is_in_memory(tmp_path: Path) -> None:
     """The file behind the first record is not read when the first record is asked for."""
-    for name, begin, record in (("a.json", "", '{"a": 1}\n'), ("a.jsonl", "[", '{"a": 1},'), ("a.yaml", "", "- a: 1\n")):
+    for name, begin, record in (
+        ("a.json", "", '{"a": 1}\n'),
+        ("a.jsonl", "[", '{"a": 1},'),
+        ("a.yaml", "", "- a: 1\n"),
+    ):
         path = tmp_path / name
         path.write_text(begin + record * 1_000_000)
         told: list[int] = []

@@ -84,10 +84,12 @@ class GroupImporter(Importer):
         group = _create_group(value["groupName"], number)
         self.groups[number] = group.pk
         add_domains(rights["domains"])
-        GlobalPrivilege.objects.bulk_create(GlobalPrivilege(group=group, privilege=p) for p in rights["privileges"])
-        GroupDomain.objects.bulk_create(GroupDomain(group=group, domain_id=name) for name in rights["domains"])
+        GlobalPrivilege.objects.bulk_create(
+            GlobalPrivilege(group=group, privilege=p) for p in sorted(rights["privileges"])
+        )
+        GroupDomain.objects.bulk_create(GroupDomain(group=group, domain_id=name) for name in sorted(rights["domains"]))
         ProjectRole.objects.bulk_create(
-            ProjectRole(group=group, project_id=project, role=role) for project, role in rights["roles"]
+            ProjectRole(group=group, project_id=project, role=role) for project, role in sorted(rights["roles"])
         )
         return Outcome.IMPORTED
 

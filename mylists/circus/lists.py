@@ -42,7 +42,7 @@ class MyListImporter(Importer):
         self.owned: dict[str, Owned] = {}
         checker = Checker(MyListRecord, report.unknown)
         for place, owner, item in lists:
-            place = Place(place.file, place.line, presentable(item.get("myListId")))
+            place = Place(f"{place.file} (myLists)", place.line, presentable(item.get("myListId")))
             try:
                 value, notes = checker.check(item)
                 if self.owned.get(value["myListId"], None) is not None:

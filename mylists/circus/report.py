@@ -57,14 +57,14 @@ class Report:
     @property
     def failed(self) -> bool:
         """Whether there was something to import, and none of it is here now."""
-        return self.total(*Outcome) == self.total(Outcome.REFUSED)
+        return 0 < self.total(Outcome.REFUSED) == self.total(*Outcome)
 
     def summary(self) -> list[str]:
         lines = []
         for file, counts in self.counts.items():
             sums = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome)
             noted = self.noted[file]
-            lines.append(f"{file}: {sums}{f'; {noted} notes' if noted else ''}.")
+            lines.append(f"{file}: {sums}{f'; {noted} noted' if noted else ''}.")
         if self.unknown:
             members = ", ".join(f"{name} ({count})" for name, count in sorted(self.unknown.items()))
             lines.append(f"Left out, as there is no place for it here: {members}.")
