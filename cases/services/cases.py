@@ -115,6 +115,7 @@ def write_revisions(case: Case, drafts: Sequence[Draft]) -> None:
 
     A few statements, however many they are. The caller holds the case's row.
     """
+    first = not case.revision_count
     for index, draft in enumerate(drafts, case.revision_count):
         draft.revision.case, draft.revision.index = case, index
     Revision.objects.bulk_create(draft.revision for draft in drafts)
@@ -141,14 +142,10 @@ def write_revisions(case: Case, drafts: Sequence[Draft]) -> None:
         if source := _with_patient([entry.series for entry in draft.entries]):
             document["patient_info"] = _take_patient(case, source)
             break
-    _write_document(case, {name: text.decode() for name, text in document.items()})
+    written = {name: text.decode() for name, text in document.items()}
+    if first or not CaseDocument.objects.filter(case=case).update(**written):
+        CaseDocument.objects.create(case=case, **written)
     case.save()
-
-
-def _write_document(case: Case, document: dict[str, str]) -> None:
-    there = case.revision_count > 1 and CaseDocument.objects.filter(case=case).update(**document)
-    if not there:
-        CaseDocument.objects.create(case=case, **document)
 
 
 def _row(draft: Draft, position: int, entry: Entry) -> RevisionSeries:
@@ -164,6 +161,7 @@ def _row(draft: Draft, position: int, entry: Entry) -> RevisionSeries:
 
 
 def _label(row: RevisionSeries, position: int, label: dict[str, Any], blobs: dict[str, Blob]) -> Label:
+    sha1 = label["data"].get("voxels") if label["type"] == LabelType.VOXEL else None
     return Label(
         revision_series=row,
         position=position,
@@ -171,7 +169,7 @@ def _label(row: RevisionSeries, position: int, label: dict[str, Any], blobs: dic
         type=label["type"],
         data=label["data"],
         attributes=label.get("attributes"),
-        blob=blobs.get(label["data"].get("voxels")) if label["type"] == LabelType.VOXEL else None,
+        blob=blobs.get(sha1) if isinstance(sha1, str) else None,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from rest_framework import serializers
 
 from casestore.api.errors import problems_of
+from casestore.dumps.extended_json import Malformed, plain
 from casestore.errors import InvalidBody
 from casestore.search.values import iso_milliseconds
 
@@ -83,14 +84,28 @@ class Checker:
         # One for all records: making one costs more than checking a record does.
         self._serializer = kind(context={"notes": self._notes, "unknown": unknown})
 
-    def check(self, value: Any) -> tuple[dict[str, Any], list[str]]:
-        """What of the record is used, and notes about what is not. Raises InvalidBody."""
+    def check(self, raw: dict[Any, Any]) -> tuple[dict[str, Any], list[str]]:
+        """What of the record, in Extended JSON, is used, and notes about what is not. Raises InvalidBody."""
         self._notes.clear()
+        value = self._plain(raw)
         try:
             checked: dict[str, Any] = self._serializer.run_validation(value)
         except serializers.ValidationError as error:
             raise InvalidBody(sentences(list(problems_of(error.detail)))) from None
         return checked, list(self._notes)
+
+    def _plain(self, raw: dict[Any, Any]) -> dict[str, Any]:
+        """A member that cannot be read is as bad as one that is wrong. Those that are not used are not looked at."""
+        serializer, value = self._serializer, {}
+        needed = serializer.fields if serializer.needed is None else serializer.needed
+        for name, member in raw.items():
+            try:
+                value[str(name)] = plain(member) if name in serializer.fields else None
+            except Malformed as error:
+                if name in needed:
+                    raise InvalidBody(str(error.inside(name))) from None
+                self._notes.append(f"{serializer.where}.{error.inside(name)} It is left out.")
+        return value
 
 
 def sentences(problems: Sequence[Any]) -> str:

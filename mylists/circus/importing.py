@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from django.db import DatabaseError, DataError, IntegrityError, connection, transaction
 from psycopg import errors
 
-from casestore.dumps.extended_json import Malformed, plain
 from casestore.dumps.files import READERS, read_records
 from casestore.dumps.records import Record, Unreadable
 from casestore.errors import CasestoreError
@@ -81,11 +80,10 @@ def _batches(
 def _import_batch(batch: Sequence[tuple[Place, dict[Any, Any]]], importer: Importer, report: Report) -> None:
     checked = []
     for place, raw in batch:
+        place = Place(place.file, place.line, presentable(raw.get(importer.identity)))
         try:
-            value = plain(raw)
-            place = Place(place.file, place.line, presentable(value.get(importer.identity)))
-            checked.append((place, *importer.checker.check(value)))
-        except (Malformed, CasestoreError) as error:
+            checked.append((place, *importer.checker.check(raw)))
+        except CasestoreError as error:
             report.refuse(place, str(error))
     if not checked:
         return

@@ -255,7 +255,7 @@ class CaseRecord(DumpSerializer):
 
     where = "clinicalCases"
     needed = frozenset({"caseId", "projectId", "tags", "domains", "revisions"})
-    of_no_use = DumpSerializer.of_no_use | {"latestRevision", "patientInfo"}
+    of_no_use = DumpSerializer.of_no_use | {"patientInfo"}
 
     caseId = _id()
     projectId = _id()
@@ -264,12 +264,13 @@ class CaseRecord(DumpSerializer):
         child=StrictCharField(max_length=10_000, allow_blank=True), max_length=MAX_TAGS, default=list
     )
     domains = _names(ids.MAX_LENGTH)
+    latestRevision = ObjectField(required=False)
     revisions = serializers.ListField(child=RevisionRecord(), min_length=1, max_length=MAX_REVISIONS)
     createdAt = _moment()
     updatedAt = _moment()
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         checked = super().to_internal_value(data)
-        if data.get("latestRevision", data["revisions"][-1]) != data["revisions"][-1]:
+        if checked.pop("latestRevision", data["revisions"][-1]) != data["revisions"][-1]:
             self.context["notes"].append("latestRevision: It is not the last of the revisions, which are what counts.")
         return checked
