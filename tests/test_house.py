@@ -36,6 +36,8 @@ PLAIN = [
     "cases.label_bits",
     "cases.demo.phantom",
     "casestore.clock",
+    "casestore.dumps.files",
+    "casestore.dumps.extended_json",
     "casestore.embedded",
     "casestore.errors",
     "casestore.ids",

@@ -389,6 +389,18 @@ def test_lists_are_as_they_were(imported: str) -> None:
     assert (other["public"], other["resourceIds"], other["updatedAt"]) == (True, [], "2021-05-02T00:00:00.000Z")
 
 
+@pytest.mark.parametrize(
+    ("path", "total"), [("cases", 2), ("cases/list/01list0of0cases", 2), ("series", 3), ("tasks", 0)]
+)
+def test_clients_of_the_original_server_get_its_envelope(imported: str, settings: Any, path: str, total: int) -> None:
+    assert len(get(path)) == total
+    settings.CASESTORE_ENVELOPE = True
+    got = get(path)
+    assert list(got) == ["items", "totalItems", "page"]
+    assert (len(got["items"]), got["totalItems"], got["page"]) == (total, total, 1)
+    assert len(get(f"{path}?envelope=0")) == total
+
+
 def test_a_second_run_changes_nothing(dump: Path) -> None:
     import_circus(dump)
     before = everything()

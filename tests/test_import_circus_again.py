@@ -74,7 +74,7 @@ def test_a_case_gets_the_revisions_that_it_lacks(db: None, tmp_path: Path) -> No
     assert got["patientInfo"] == LATER
     assert (got["updatedAt"], got["tags"], got["createdAt"]) == ("2022-01-04T00:00:00.000Z", ["b"], before["createdAt"])
     assert client(TOKEN).get("/api/cases/c")["ETag"] != etag
-    (listed,) = client(TOKEN).get("/api/cases?" + 'filter={"patientInfo.age":41,"revisionCount":3}').json()  # type: ignore[attr-defined]
+    (listed,) = client(TOKEN).get("/api/cases?" + 'filter={"patientInfo.age":41,"revisionCount":3}').json()
     assert listed["latestRevision"] == got["revisions"][2]
     # An older dump takes nothing away.
     before_again = everything()
@@ -155,7 +155,7 @@ def test_mended_records_complete_what_was_imported_before(db: None, tmp_path: Pa
     assert "items: 1 of 2 are not here, and left out." in said
     said = import_circus(dump(tmp_path, case("c", PROJECT, at(1)), case("d", PROJECT, at(1)), **more))
     assert "myLists.json: 0 imported, 1 changed, 0 unchanged, 0 refused." in said
-    got = client(TOKEN).get("/api/mylists/l").json()  # type: ignore[attr-defined]
+    got = client(TOKEN).get("/api/mylists/l").json()
     assert (got["resourceIds"], got["updatedAt"]) == (["d", "c"], "2022-01-03T00:00:00.000Z")
     # Once its owner has changed it, it stays as it is.
     change = {"operation": "remove", "resourceIds": ["c"]}
@@ -201,10 +201,12 @@ def test_voxels_of_labels(db: None, tmp_path: Path) -> None:
     (blobs / "ab" / "cd" / f"{sha(nested).upper()}.bin").write_bytes(nested)
     (blobs / ("0" * 40)).write_bytes(b"something else")
     (blobs / ("1" * 40)).write_bytes(b"")
+    (blobs / ("2" * 40)).symlink_to(blobs / "nowhere")
     (blobs / "README.txt").write_text("no voxels")
     said = import_circus(dump(tmp_path, case("c", PROJECT, at(1, labels=labels))))
-    assert "blobs: 2 imported, 0 changed, 0 unchanged, 3 refused." in said
+    assert "blobs: 2 imported, 0 changed, 0 unchanged, 4 refused." in said
     assert f"refused blobs {'0' * 40}: It is empty, or its content is another than its name says." in said
+    assert f"refused blobs {'2' * 40}: It cannot be read: No such file or directory." in said
     assert "refused blobs README.txt: The name of this file is no SHA-1." in said
     assert "labels[2].data.voxels: There is no such blob; the label is kept without its voxels." in said
     assert get()["revisions"][0]["series"][0]["labels"] == labels
@@ -213,7 +215,7 @@ def test_voxels_of_labels(db: None, tmp_path: Path) -> None:
     assert client(TOKEN).get(f"/api/blob/{sha(missing)}").status_code == 404
 
     before = everything()
-    assert "blobs: 0 imported, 0 changed, 2 unchanged, 3 refused." in import_circus(tmp_path)
+    assert "blobs: 0 imported, 0 changed, 2 unchanged, 4 refused." in import_circus(tmp_path)
     assert everything() == before
     # What was missing may come later.
     (blobs / sha(missing)).write_bytes(missing)

@@ -302,7 +302,7 @@ def test_wrong_lists(db: None, tmp_path: Path) -> None:
     assert MyList.objects.get(list_id="list1").owner.login_id == "alice"
     list3 = MyList.objects.get(list_id="list3")
     assert [str(row.added_at.year) for row in list3.items.order_by("pk")] == ["2021", "2021"]
-    assert list3.created_at == list3.updated_at == list3.items.first().added_at  # type: ignore[union-attr]
+    assert list3.created_at == list3.updated_at == list3.items.first().added_at
     assert not list3.editors.exists()
     assert MyList.objects.get(list_id="list4").items.count() == 0
 

@@ -24,8 +24,12 @@ def is_dump(folder: Path) -> bool:
 def import_dump(folder: Path, report: Report, on_progress: Progress = lambda name, done, total: None) -> None:
     """Imports what is there of a dump. Importing it again changes nothing.
 
-    Each record is in by itself or not at all; the report says which are not, and why. Raises OSError.
+    Each record is in by itself or not at all; the report says which are not, and why. Raises OSError, and imports
+    nothing, where a file cannot be read.
     """
+    for name in COLLECTIONS:
+        for path in files_of(folder, name):
+            path.open("rb").close()
     groups = GroupImporter(report)
     users = UserImporter(report, groups.groups)
     if (folder / "blobs").is_dir():

@@ -77,11 +77,17 @@ def _files(folder: Path, report: Report) -> Iterator[tuple[str, Path]]:
 
 def _import_blob(sha1: str, path: Path, name: str, report: Report) -> None:
     place = Place(name, 0, sha1)
-    if path.stat().st_size > settings.CASESTORE_MAX_BLOB:
-        report.refuse(place, f"It is larger than {settings.CASESTORE_MAX_BLOB} bytes (CASESTORE_MAX_BLOB).")
+    try:
+        if path.stat().st_size > settings.CASESTORE_MAX_BLOB:
+            reason = f"It is larger than {settings.CASESTORE_MAX_BLOB} bytes (CASESTORE_MAX_BLOB)."
+            report.refuse(place, reason)
+            return
+        data = path.read_bytes()
+    except OSError as error:
+        report.refuse(place, f"It cannot be read: {error.strerror}.")
         return
     try:
-        store_blob(user=None, sha1=sha1, data=path.read_bytes())
+        store_blob(user=None, sha1=sha1, data=data)
     except CasestoreError:
         report.refuse(place, "It is empty, or its content is another than its name says.")
     else:

@@ -33,7 +33,7 @@ class Report:
     """Counts by file. Lines are said at once: of a large dump they are many."""
 
     def __init__(self, say: Callable[[str], None] = lambda line: None) -> None:
-        self._say = say
+        self.say = say
         self.counts: dict[str, Counter[Outcome]] = {}
         self.noted: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
@@ -44,12 +44,12 @@ class Report:
 
     def refuse(self, place: Place, reason: str) -> None:
         self.count(place.file, Outcome.REFUSED)
-        self._say(f"refused {place}: {reason}")
+        self.say(f"refused {place}: {reason}")
 
     def note(self, place: Place, notes: Iterable[str]) -> None:
         for text in notes:
             self.noted[place.file] += 1
-            self._say(f"noted   {place}: {text}")
+            self.say(f"noted   {place}: {text}")
 
     def total(self, *outcomes: Outcome) -> int:
         return sum(counts[outcome] for counts in self.counts.values() for outcome in outcomes)

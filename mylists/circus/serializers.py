@@ -102,7 +102,8 @@ class UserRecord(DumpSerializer):
     where = "users"
     needed = frozenset({"userEmail", "loginId", "loginEnabled"})
 
-    userEmail = serializers.EmailField(max_length=254)
+    # Some networks have addresses that elsewhere are none.
+    userEmail = serializers.RegexField(r"\A[^\s@]+@[^\s@]+\Z", max_length=254)
     loginId = StrictCharField(max_length=150)
     password = _text()
     description = _text()

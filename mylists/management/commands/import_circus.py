@@ -34,6 +34,9 @@ class Command(BaseCommand):
             if not is_dump(folder):
                 raise CommandError(f"{folder}: there is no file of a dump here: {', '.join(COLLECTIONS)}.")
             with Progress(console=console, disable=not console.is_terminal) as bar:
+                if console.is_terminal and self.stdout.isatty():
+                    # Above the bars, which would be drawn over them.
+                    report.say = lambda line: bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
                 shown: dict[str, TaskID] = {}
 
                 def advance(name: str, done: int, total: int) -> None:
