@@ -257,7 +257,7 @@ def test_missing_dates_come_from_the_revisions(imported: str) -> None:
 def test_projects_and_series_are_as_they_were(imported: str) -> None:
     said = collections()
     (got,) = get("projects")
-    assert got == {
+    assert {name: got[name] for name in said["projects"][0] if name != "_id"} == {
         **{name: value for name, value in said["projects"][0].items() if name != "_id"},
         "createdAt": "2019-01-01T00:00:00.000Z",
         "updatedAt": "2019-02-01T00:00:00.000Z",
