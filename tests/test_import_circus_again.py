@@ -171,6 +171,7 @@ def test_a_list_of_somebody_else_is_theirs(db: None, tmp_path: Path) -> None:
     items = [{"myListId": "l", "items": []}]
     said = import_circus(dump(tmp_path, users=[user("bob", 1, myLists=[todo])], myLists=items))
     assert "refused myLists.json:1 l: myListId: Another user has a list with this id." in said
+    assert said.count("refused ") == 1
     assert MyList.objects.get().owner.login_id == "alice"
 
 

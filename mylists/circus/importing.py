@@ -27,7 +27,7 @@ class Importer:
     """Imports one collection. Reports never hold patient information, passwords or tokens."""
 
     kind: ClassVar[type[DumpSerializer]]
-    identity: ClassVar[str]  # the member that a report calls a record by; empty where it is a secret
+    identity: ClassVar[str]  # the member that a report calls a record by
 
     def __init__(self, report: Report) -> None:
         self.report = report
@@ -51,11 +51,14 @@ def files_of(folder: Path, collection: str) -> list[Path]:
 def import_files(paths: Sequence[Path], importer: Importer, report: Report, on_progress: Progress) -> None:
     """Raises OSError for a file that cannot be read."""
     for path in paths:
-        total = path.stat().st_size
         report.count(path.name, Outcome.IMPORTED, 0)
-        found = read_records(path, lambda done, name=path.name, total=total: on_progress(name, done, total))  # type: ignore[misc]
-        for batch in _batches(path.name, found, report):
+        for batch in _batches(path.name, read_records(path, _told(path, on_progress)), report):
             _import_batch(batch, importer, report)
+
+
+def _told(path: Path, on_progress: Progress) -> Callable[[int], None]:
+    total = path.stat().st_size
+    return lambda done: on_progress(path.name, done, total)
 
 
 def _batches(

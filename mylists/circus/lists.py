@@ -55,7 +55,7 @@ class MyListImporter(Importer):
     def put(self, value: dict[str, Any], place: Place, notes: list[str]) -> Outcome:
         """The list with its items. One that is here gets the items that it lacks, unless it has changed here since."""
         items = value.get("items", [])
-        there = MyList.objects.select_related(None).filter(list_id=value["myListId"]).first()
+        there = MyList.objects.filter(list_id=value["myListId"]).first()
         owned = self.owned.get(value["myListId"])
         if there is None and owned is None:
             raise BadRequest("myListId: It is the list of no user.")
@@ -69,6 +69,9 @@ class MyListImporter(Importer):
         if there is None:
             return Outcome.IMPORTED
         return Outcome.CHANGED if added else Outcome.UNCHANGED
+
+    def refused(self, value: dict[str, Any]) -> None:
+        self.owned.pop(value["myListId"], None)
 
     def put_empty(self) -> None:
         """The lists in which nothing is: only their owners' records speak of them."""
