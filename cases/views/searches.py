@@ -20,6 +20,7 @@ from cases.search import CaseFilterSet
 from cases.serializers.cases import ListedCaseSerializer
 from casestore.accounts.authentication import user_of
 from casestore.api.openapi import SEARCH_PARAMETERS, TOTAL_HEADERS
+from casestore.search.parsers import SearchParser
 from casestore.search.translate import Patients
 from casestore.search.values import SearchError, shown
 from casestore.search.views import SearchView
@@ -87,6 +88,8 @@ class CaseQuerySerializer(serializers.Serializer):
 
 class CaseSearchView(CaseSearch):
     """Filters too long for an address."""
+
+    parser_classes = (SearchParser,)
 
     def search_parameters(self, request: Request) -> Mapping[str, Any]:
         body = request.data

@@ -29,6 +29,9 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
+    # A statement that fails, or takes too long, may hold a patient's name.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
 }
 # For tests: what a power cut would leave does not matter, and every worker of the test run has connections.
 FRAGILE = {

@@ -31,7 +31,7 @@ class JsonField(forms.Field):
     def to_python(self, value: Any) -> Any:
         if value is None or value == "":
             return {}
-        return parse_json(value, "This") if isinstance(value, str) else value
+        return parse_json(value, str(self.label)) if isinstance(value, str) else value
 
 
 class JsonFilter(django_filters.CharFilter):

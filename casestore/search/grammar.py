@@ -11,6 +11,7 @@ What is not in this grammar, or a key that is not in the table, is an error: nev
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +20,10 @@ from casestore.search.keys import Key, KeyTable, Kind
 from casestore.search.regex import RegexRefused, Translated, translate
 from casestore.search.values import MAX_DEPTH, Date, Operand, Regex, SearchError, Whole, is_operand, operand, shown
 
-# So many comparisons that PostgreSQL's parser and planner stay quick.
-MAX_CONDITIONS = 2000
-MAX_VALUES = 20_000
+# What one filter may hold, so that Django's compiler and PostgreSQL's parser and planner stay quick: filters and
+# conditions, of which those on related rows count for much; values; characters of regular expressions.
+LIMITS = {"conditions": 2000, "values": 20_000, "regular expressions": 10_000}
+_RELATED_COST = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +98,19 @@ SIGNS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 
 def parse(document: Any, keys: KeyTable) -> Node:
     """The tree of a filter. Raises SearchError."""
-    return _Parser(keys, [0, 0]).filter(document, "filter", 0)
+    return _Parser(keys, Counter()).filter(document, "filter", 0)
 
 
 class _Parser:
-    def __init__(self, keys: KeyTable, counts: list[int]) -> None:
-        self.keys, self.counts = keys, counts
+    def __init__(self, keys: KeyTable, spent: Counter[str]) -> None:
+        self.keys, self.spent = keys, spent
 
     def filter(self, document: Any, where: str, depth: int) -> Node:
         if depth > MAX_DEPTH:
             raise SearchError(f"The filter is nested more than {MAX_DEPTH} levels deep.")
         if not isinstance(document, dict):
             raise SearchError(f"{where} must be an object.")
+        self._spend("conditions")
         return _all(*(self._entry(name, value, where, depth) for name, value in document.items()))
 
     def _entry(self, name: str, value: Any, where: str, depth: int) -> Node:
@@ -122,10 +125,12 @@ class _Parser:
         if name in self.keys.relations:
             return self._relation(name, value, place, depth)
         if (key := self.keys.find(name)) is not None:
-            return self._tests(key, value, place, depth, lambda test: Condition(key, test))
+            return self._tests(key, value, place, depth, lambda test: self._condition(key, test))
         if (found := self.keys.find_in_relation(name)) is not None:
             relation, related = found
-            return self._tests(related, value, place, depth, lambda test: Related(relation, Condition(related, test)))
+            return self._tests(
+                related, value, place, depth, lambda test: self._related(relation, self._condition(related, test))
+            )
         raise self.keys.unknown(name, where)
 
     def _relation(self, name: str, value: Any, where: str, depth: int) -> Node:
@@ -137,9 +142,9 @@ class _Parser:
             return Not(self._relation(name, inner, f"{where}.$not", depth + 1))
         if operator == "$elemMatch":
             table = self.keys.relations[name].table
-            return Related(name, _Parser(table, self.counts).filter(inner, f"{where}.$elemMatch", depth + 1))
+            return self._related(name, _Parser(table, self.spent).filter(inner, f"{where}.$elemMatch", depth + 1))
         if operator == "$exists":
-            some = Related(name, EVERYTHING)
+            some = self._related(name, EVERYTHING)
             return some if _boolean(inner, where) else Not(some)
         raise SearchError(f"{where} takes {{$elemMatch: filter}} or {{$exists: true or false}}.")
 
@@ -183,8 +188,8 @@ class _Parser:
             found = _any(*map(atom, self._alternatives(value, where)))
             return Not(found) if name == "$nin" else found
         if name == "$all":
-            tests = [test for item in _array(value, where) for test in self._alternatives([item], where)]
-            return _all(*map(atom, tests)) if tests else Or(())
+            tests = (test for item in _array(value, where) for test in self._alternatives([item], where))
+            return _all(*map(atom, tests)) if value else Or(())
         if name == "$exists":
             return atom(Present()) if _boolean(value, where) else Not(atom(Present()))
         if name == "$not":
@@ -194,7 +199,7 @@ class _Parser:
         if name == "$elemMatch" and key.kind in {Kind.STRINGS, Kind.JSON}:
             if not isinstance(value, dict) or not value or not all(part.startswith("$") for part in value):
                 raise SearchError(f"{where} takes operators.")
-            part = self._tests(key, value, where, depth + 1, lambda test: Condition(key, test))
+            part = self._tests(key, value, where, depth + 1, lambda test: self._condition(key, test))
             return atom(Element(part))  # type: ignore[no-any-return]
         raise SearchError(f"{where}: there is no such operator for this key.")
 
@@ -218,12 +223,26 @@ class _Parser:
         if values:
             yield OneOf(tuple(values))
 
+    def _condition(self, key: Key, test: Test) -> Condition:
+        self._spend("conditions")
+        return Condition(key, test)
+
+    def _related(self, relation: str, part: Node) -> Related:
+        self._spend("conditions", _RELATED_COST)
+        return Related(relation, part)
+
     def _count(self, found: Operand) -> Operand:
-        """Counts values; regular expressions, which each cost a condition, more strictly."""
-        self.counts[isinstance(found, Regex)] += 1
-        if self.counts[0] > MAX_VALUES or self.counts[1] > MAX_CONDITIONS:
-            raise SearchError("The filter has too many values.")
+        self._spend("values")
+        if isinstance(found, Regex):
+            self._spend("regular expressions", len(found.pattern))
+        if isinstance(found, Whole):
+            self._spend("conditions")
         return found
+
+    def _spend(self, what: str, amount: int = 1) -> None:
+        self.spent[what] += amount
+        if self.spent[what] > LIMITS[what]:
+            raise SearchError(f"The filter is too large: it has too many {what}, or too long ones.")
 
 
 def _matches(regex: Regex, where: str) -> Matches:

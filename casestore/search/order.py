@@ -24,7 +24,7 @@ def parse_sort(document: Any, table: KeyTable) -> Sort:
     for name, direction in document.items():
         if table.find(name) is None and table.find_in_relation(name) is None:
             raise table.unknown(name, "sort")
-        if isinstance(direction, bool) or direction not in {1, -1}:
+        if isinstance(direction, bool) or not isinstance(direction, int | float) or direction not in {1, -1}:
             raise SearchError(f"sort.{shown(name)} must be 1 or -1.")
     return [(name, int(direction)) for name, direction in document.items()]
 

@@ -177,10 +177,22 @@ def _matches(text: str, regex: Translated) -> Truth:
     if regex.infix == "":
         return Sql(f"{text} IS NOT NULL")
     if regex.prefix is not None:
-        return Sql(f'{text} COLLATE "C" LIKE %s', (f"{_like(regex.prefix)}%",))
+        # An index on the column serves a range, and PostgreSQL guesses its size well.
+        start = Sql(f'{text} COLLATE "C" >= %s::text', (regex.prefix,))
+        end = _behind_all(regex.prefix)
+        return start if end is None else both([start, Sql(f'{text} COLLATE "C" < %s::text', (end,))])
     if regex.infix is not None:
         return Sql(f'{text} COLLATE "C" LIKE %s', (f"%{_like(regex.infix)}%",))
     return Sql(f'{text} COLLATE "{COLLATION}" ~ %s', (regex.pattern,))
+
+
+def _behind_all(prefix: str) -> str | None:
+    """The first text behind all that begin so; None if there is none."""
+    for place in range(len(prefix) - 1, -1, -1):
+        code = ord(prefix[place]) + 1
+        if code <= 0x10FFFF:
+            return prefix[:place] + chr(0xE000 if code == 0xD800 else code)
+    return None
 
 
 def _like(literal: str) -> str:

@@ -15,7 +15,9 @@ from typing import Any, NoReturn
 from casestore.errors import BadRequest
 
 MAX_DEPTH = 100
-MAX_TEXT = 2**21
+MAX_TEXT = 2**19
+# Members of an array or a document that is compared with as a whole.
+MAX_MEMBERS = 1000
 INT64 = 2**63
 
 _DATE = re.compile(
@@ -67,21 +69,12 @@ def parse_json(text: str, what: str) -> Any:
     """Strict JSON; of duplicate keys the last wins. Raises SearchError."""
     if len(text) > MAX_TEXT:
         raise SearchError(f"{what} is longer than {MAX_TEXT} characters.")
-    if _depth(text) > 4 * MAX_DEPTH:
-        raise SearchError(f"{what} is nested too deeply.")
     try:
         return json.loads(text, parse_constant=_refuse_constant, parse_int=_integer)
-    except (ValueError, RecursionError):
+    except ValueError:
         raise SearchError(f"{what} is not valid JSON.") from None
-
-
-def _depth(text: str) -> int:
-    """An upper bound for how deep the text nests, found before anything recurses."""
-    deepest = depth = 0
-    for character in re.findall(r"[\[\]{}]", text):
-        depth += 1 if character in "[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+    except RecursionError:
+        raise SearchError(f"{what} is nested too deeply.") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -101,10 +94,8 @@ def operand(value: Any, where: str) -> Operand:
         return value
     if isinstance(value, int | float):
         return float(value)
-    if isinstance(value, list):
-        return Whole(value)
-    if not any(key.startswith("$") for key in value):
-        return Whole(value)
+    if isinstance(value, list) or not any(key.startswith("$") for key in value):
+        return _whole(value, where)
     keys = set(value)
     if keys == {"$date"}:
         return Date(_milliseconds(value["$date"], where))
@@ -119,6 +110,24 @@ def operand(value: Any, where: str) -> Operand:
     if len(keys) == 1 and (number := _number(name, inner, where)) is not None:
         return number
     raise SearchError(f"{where}: {min(keys)[:40]} is not a value that can be compared with.")
+
+
+def _whole(value: Any, where: str) -> Whole:
+    """An array or a document, so small that PostgreSQL and recursion can handle it."""
+    pending = [(value, 0)]
+    members = 0
+    while pending:
+        item, depth = pending.pop()
+        members += 1
+        if depth > MAX_DEPTH or members > MAX_MEMBERS:
+            raise SearchError(f"{where} holds an array or a document that is too large or too deep.")
+        if isinstance(item, str):
+            _text(item, where)
+        elif isinstance(item, dict):
+            pending += ((member, depth + 1) for pair in item.items() for member in pair)
+        elif isinstance(item, list):
+            pending += ((member, depth + 1) for member in item[:MAX_MEMBERS])
+    return Whole(value)
 
 
 def _text(value: str, where: str) -> str:

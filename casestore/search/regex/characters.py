@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -93,7 +93,10 @@ def cased(ranges: Ranges) -> list[int]:
     return [code for first, last in ranges for code in codes[bisect_left(codes, first) : bisect_left(codes, last + 1)]]
 
 
+@lru_cache(maxsize=1024)
 def folded(ranges: Ranges) -> Ranges:
     """The characters in whichever case."""
     orbits = _orbits()
-    return union([*ranges, *((code, code) for one in cased(ranges) for code in orbits[one])])
+    inside = cased(ranges)
+    others = frozenset().union(*(orbits[code] for code in inside)).difference(inside)
+    return union([*ranges, *((code, code) for code in others)]) if others else ranges

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 from casestore.search.regex.characters import ANY, Ranges
-from casestore.search.regex.reading import invalid
+from casestore.search.regex.reading import too_large
 from casestore.search.regex.tree import Choice, Edge, Look, Node, Repeat, Set, children
 
 MAX_STATES = 5000
@@ -95,9 +95,9 @@ def check_cost(tree: Node) -> None:
     cuts = sorted({cut for ranges in _ranges(tree) for first, last in ranges for cut in (first, last + 1)})
     cost = _cost(tree, cuts, looks=0)
     if cost.edges > MAX_EDGES:
-        raise invalid(f"more than {MAX_EDGES} anchors, word boundaries or lookarounds can meet in one place")
+        raise too_large(f"more than {MAX_EDGES} anchors, word boundaries or lookarounds can meet in one place")
     if cost.states > MAX_STATES or cost.arcs > MAX_ARCS or cost.states * len(cuts) > MAX_TABLE:
-        raise invalid("it is too long with all repetitions written out")
+        raise too_large("it has too many characters, with all repetitions written out")
 
 
 def _ranges(tree: Node) -> set[Ranges]:
@@ -121,7 +121,7 @@ def _cost(node: Node, cuts: list[int], looks: int) -> Cost:
         return Cost(states=1, arcs=1, first=1, last=1, edges_through=1, edges_before=1, edges_after=1, edges=1)
     if isinstance(node, Look):
         if looks == MAX_NESTED_LOOKS:
-            raise invalid(f"lookarounds are nested more than {MAX_NESTED_LOOKS} deep")
+            raise too_large(f"lookarounds are nested more than {MAX_NESTED_LOOKS} deep")
         inner = _cost(node.part, cuts, looks + 1)
         edges = max(1, inner.edges)
         return Cost(inner.states + 1, inner.arcs + 1, first=1, last=1, edges_through=1, edges_before=1, edges_after=1,

@@ -15,6 +15,7 @@ from casestore.search.regex.reading import (
     invalid,
     octal,
     read_class,
+    too_large,
     unsupported,
 )
 from casestore.search.regex.tree import (
@@ -34,7 +35,7 @@ from casestore.search.regex.tree import (
     sequence,
 )
 
-MAX_LENGTH = 5000
+MAX_LENGTH = 2500
 MAX_DEPTH = 100
 # PCRE's own bounds.
 _MAX_COUNT = 65535
@@ -114,7 +115,7 @@ def _flat(items: list[Node]) -> Iterator[Node]:
 def parse(pattern: str, options: str) -> Node:
     """The tree of a pattern. Raises RegexRefused."""
     if len(pattern) > MAX_LENGTH:
-        raise invalid(f"it is longer than {MAX_LENGTH} characters")
+        raise too_large(f"it is longer than {MAX_LENGTH} characters")
     if "\0" in pattern or any("\ud800" <= character <= "\udfff" for character in pattern):
         raise invalid("it holds a NUL character or half of a surrogate pair")
     return _Parser(pattern, frozenset(options)).parse()
@@ -274,7 +275,7 @@ class _Parser:
         options_after: frozenset[str] | None = None,
     ) -> None:
         if len(self.stack) > MAX_DEPTH:
-            raise invalid(f"parentheses are nested more than {MAX_DEPTH} deep")
+            raise too_large(f"parentheses are nested more than {MAX_DEPTH} deep")
         self.stack.append(_Open(self.options if options_after is None else options_after, look, is_atomic, number))
         self.repeatable = False
 

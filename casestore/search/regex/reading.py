@@ -27,6 +27,10 @@ def unsupported(what: str) -> RegexRefused:
     return RegexRefused(f"the regular expression uses what cannot be searched with here: {what}.")
 
 
+def too_large(what: str) -> RegexRefused:
+    return RegexRefused(f"the regular expression is too large: {what}.")
+
+
 class Reader:
     def __init__(self, text: str) -> None:
         self.text, self.at = text, 0

@@ -112,8 +112,7 @@ def length(node: Node) -> int | None:
     if isinstance(node, Choice) and len(set(known)) > 1:
         return None
     if isinstance(node, Repeat):
-        fixed = node.least == node.most or isinstance(node.part, Look)
-        return known[0] * node.least if fixed else None
+        return known[0] * node.least if node.least == node.most else None
     return known[0]
 
 

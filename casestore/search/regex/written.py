@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from casestore.search.regex.characters import LAST, Ranges, cased, complement
@@ -76,53 +76,38 @@ def _single(node: Node) -> int | None:
 # References
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Within which repetitions, whether in each turn of the innermost, and whether in a lookaround."""
-
-    loops: tuple[int, ...] = ()
-    always: bool = True
-    in_look: bool = False
-
-
 def _captures(tree: Node) -> dict[int, int]:
     """The groups that are referred to, and their new numbers.
 
-    PCRE remembers what a group matched in an earlier turn of a repetition and PostgreSQL forgets it; so a reference
-    may only go where that makes no difference.
+    PostgreSQL divides a text among the parts of a sequence in every way, but each part only in the first way that it
+    finds; and it goes wrong about repetitions of nothing. So a group must be a part of the sequence that its
+    reference is in, where the division says what it matched, and no more.
     """
-    groups: dict[int, tuple[_Place, Node]] = {}
-    used: set[int] = set()
-    for node, place in _places(tree, _Place()):
-        if isinstance(node, Group):
-            groups[node.number] = place, node
-        elif isinstance(node, Reference):
-            group_place, group = groups[node.number]
-            if place.in_look or group_place.in_look:
-                raise unsupported("a reference in a lookahead or lookbehind, or to a group in one")
-            around = group_place.loops
-            if place.loops[: len(around)] != around or (around and not group_place.always):
-                raise unsupported("a reference to a group that is repeated")
-            if node.caseless and any(isinstance(part, Set) and cased(part.ranges) for part in _all(group)):
-                raise unsupported("a reference to letters in whichever case (option i)")
-            used.add(node.number)
+    groups = {node.number: node for node in _all(tree) if isinstance(node, Group)}
+    used = set(_used(tree, groups, frozenset()))
     return {old: new for new, old in enumerate((number for number in groups if number in used), 1)}
 
 
-def _places(node: Node, place: _Place) -> Iterator[tuple[Node, _Place]]:
-    yield node, place
-    inner = place
-    if isinstance(node, Choice):
-        inner = _Place(place.loops, always=False, in_look=place.in_look)
-    elif isinstance(node, Look):
-        inner = _Place(place.loops, place.always, in_look=True)
-    elif isinstance(node, Repeat):
-        if node.most == 1 and (node.least == 1 or not _is_nullable(node.part)):
-            inner = _Place(place.loops, place.always and node.least == 1, place.in_look)
-        else:
-            inner = _Place((*place.loops, id(node)), always=True, in_look=place.in_look)
+def _used(node: Node, groups: Mapping[int, Group], in_sequence: frozenset[int]) -> Iterator[int]:
+    """The groups that are referred to; `in_sequence` are those that may be."""
+    if isinstance(node, Reference):
+        if node.number not in in_sequence:
+            raise unsupported("a reference to a group that is repeated, optional, an alternative, or in another group")
+        inner = list(_all(groups[node.number]))
+        if any(isinstance(part, Edge | Look) for part in inner):
+            raise unsupported("a reference to a group with anchors, word boundaries or lookarounds")
+        if node.caseless and any(isinstance(part, Set) and cased(part.ranges) for part in inner):
+            raise unsupported("a reference to letters in whichever case (option i)")
+        yield node.number
     for part in children(node):
-        yield from _places(part, inner)
+        used = list(_used(part, groups, in_sequence))
+        if used and isinstance(node, Look):
+            raise unsupported("a reference in a lookahead or lookbehind")
+        if used and isinstance(node, Repeat) and _is_nullable(part, groups):
+            raise unsupported("a repetition of a reference that may be to nothing")
+        yield from used
+        if isinstance(node, Sequence) and isinstance(part, Group):
+            in_sequence |= {part.number}
 
 
 def _all(node: Node) -> Iterator[Node]:
@@ -131,14 +116,15 @@ def _all(node: Node) -> Iterator[Node]:
         yield from _all(part)
 
 
-def _is_nullable(node: Node) -> bool:
+def _is_nullable(node: Node, groups: Mapping[int, Group]) -> bool:
+    if isinstance(node, Reference):
+        node = groups[node.number]
     if isinstance(node, Set):
         return False
+    parts = (_is_nullable(part, groups) for part in children(node))
     if isinstance(node, Choice):
-        return any(map(_is_nullable, node.parts))
-    if isinstance(node, Repeat) and node.least == 0:
-        return True
-    return isinstance(node, Look | Edge | Reference) or all(map(_is_nullable, children(node)))
+        return any(parts)
+    return (isinstance(node, Repeat) and node.least == 0) or isinstance(node, Look) or all(parts)
 
 
 # Syntax
