@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def unpack(data: bytes, size: Sequence[int]) -> np.ndarray:
 class LabelVoxels:
     """The bits of a box of `size` (x, y, z) whose first voxel is at `origin` (x, y, z) of the partial volume."""
 
-    data: bytes
+    data: Any  # an object with the buffer protocol
     origin: tuple[int, int, int]
     size: tuple[int, int, int]
 

@@ -123,6 +123,9 @@ FILE_UPLOAD_TEMP_DIR = environment.text("CASESTORE_SPOOL", tempfile.gettempdir()
 CASESTORE_MAX_BLOB = environment.number("CASESTORE_MAX_BLOB", 20 * 2**20)
 CASESTORE_MAX_UPLOAD = environment.number("CASESTORE_MAX_UPLOAD", 16 * 2**30)
 
+# Decoded volumes that are kept for exports take so many bytes; those that nobody used for longest go first.
+CASESTORE_VOLUME_CACHE = environment.number("CASESTORE_VOLUME_CACHE", 200 * 2**30, minimum=0)
+
 # No search takes longer; a client whose search would is told how to narrow it.
 CASESTORE_SEARCH_SECONDS = environment.number("CASESTORE_SEARCH_SECONDS", 10, minimum=1)
 # Lists in the envelope {"items", "totalItems", "page"} of the original server, for its clients.

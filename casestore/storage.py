@@ -6,8 +6,9 @@ import os
 import secrets
 from pathlib import Path
 
+from django.conf import settings
 from django.core.files import File
-from django.core.files.storage import FileSystemStorage
+from django.core.files.storage import FileSystemStorage, default_storage
 from django.utils.deconstruct import deconstructible
 
 
@@ -35,6 +36,46 @@ class AtomicFileSystemStorage(FileSystemStorage):
             raise
         _sync_folder(target.parent)
         return name
+
+
+class GrowingFile:
+    """A file on this machine that takes its place in the storage, under `key`, when it is whole.
+
+    `name` tells it from others that grow towards the same place. Where the storage is local it grows beside its place,
+    so that taking it is a rename; else in the spool.
+    """
+
+    def __init__(self, key: str, name: str) -> None:
+        self.key = key
+        self._place = _local_path(key)
+        folder = Path(settings.FILE_UPLOAD_TEMP_DIR) if self._place is None else self._place.parent
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = folder / f".{key.replace('/', '-')}.{name}.part"
+
+    def publish(self, *, durable: bool = True) -> None:
+        """All of it has been written and closed. `durable`: it must be there after a loss of power too."""
+        if self._place is None:
+            with self.path.open("rb") as file:
+                default_storage.save(self.key, File(file))
+            self.path.unlink()
+            return
+        if durable:
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+        self.path.chmod(0o600)
+        self.path.rename(self._place)
+        if durable:
+            _sync_folder(self._place.parent)
+
+    def discard(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def _local_path(key: str) -> Path | None:
+    try:
+        return Path(default_storage.path(key))
+    except NotImplementedError:
+        return None
 
 
 def _sync_folder(folder: Path) -> None:

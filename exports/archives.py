@@ -1,24 +1,23 @@
-"""Writing archives: gzip'd tar (PAX, POSIX.1-2001) and zip (APPNOTE 6.3.10, with Zip64), a chunk at a time.
+"""Writing archives: gzip'd tar (PAX, POSIX.1-2001) and zip (APPNOTE 6.3.10, with Zip64), of compressed pieces.
 
-The same members give the same bytes: times come from the caller, compression is zlib-ng's, which is deterministic. No
-Django.
+Whoever adds a member says its size, CRC and compressed length at once, so that an archive is only ever appended to: a
+writer's `state`, taken between two members, is all that another one needs to go on behind them.
+
+The same members give the same bytes. No Django.
 """
 
 from __future__ import annotations
 
 import struct
 import tarfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
-from zlib_ng import zlib_ng
+from cases.deflate import END, Deflated, combine_crc, crc32, deflate
 
-LEVEL = 3
-GZIP, RAW = 31, -15
 MODE = 0o644
+GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 ZIP64_VERSION, DEFLATE_VERSION = 45, 20
 UNIX = 3
@@ -28,64 +27,90 @@ LIMIT32, LIMIT16 = 0xFFFFFFFF, 0xFFFF
 # What the ZIP format can say of a time.
 EARLIEST, LATEST = datetime(1980, 1, 1, tzinfo=UTC), datetime(2107, 12, 31, 23, 59, 58, tzinfo=UTC)
 
+State = dict[str, Any]
+
+
+class Sink(Protocol):
+    """Where an archive is written to. `position` counts its bytes."""
+
+    position: int
+
+    def write(self, data: Any) -> object: ...
+
 
 class ArchiveWriter(Protocol):
-    """Members are written in the order in which they are added."""
+    """Members stand in the archive in the order in which they are added."""
 
-    def add(self, name: str, size: int, modified: datetime, chunks: Iterable[Any]) -> None:
-        """Adds a file of exactly `size` bytes from `chunks`, objects with the buffer protocol, C-contiguous.
+    def add(self, name: str, modified: datetime, content: Deflated) -> None: ...
 
-        Raises ValueError where the chunks have another length.
-        """
+    def state(self) -> State:
+        """JSON; all that was added is in the sink."""
+        ...
+
+    def finish(self) -> None:
+        """The archive is complete. Nothing may be added any more."""
         ...
 
 
-@contextmanager
-def open_archive(file: BinaryIO, kind: str) -> Iterator[ArchiveWriter]:
-    """A writer of a `tgz` or `zip` archive into a seekable file; it is complete when the block ends without error."""
-    writer = ZipWriter(file) if kind == "zip" else TarGzipWriter(file)
-    yield writer
-    writer.finish()
+def archive_writer(sink: Sink, kind: str, state: State | None = None) -> ArchiveWriter:
+    """A writer of a `tgz` or `zip`, which goes on where another one had this state."""
+    return (ZipWriter if kind == "zip" else TarGzipWriter)(sink, state)
 
 
-def _exactly(size: int, chunks: Iterable[Any]) -> Iterator[memoryview]:
-    """The chunks as bytes; checks their length."""
-    seen = 0
-    for chunk in chunks:
-        view = memoryview(chunk)
-        seen += view.nbytes
-        if view.nbytes:
-            yield view.cast("B")
-    if seen != size:
-        raise ValueError(f"A member of {size} bytes was given {seen}.")
+def _copy(content: Deflated, sink: Sink) -> None:
+    """Raises ValueError where the content has another length than it says."""
+    start = sink.position
+    for chunk in content.read():
+        sink.write(chunk)
+    if sink.position - start != content.length:
+        raise ValueError(f"Content of {content.length} compressed bytes gave {sink.position - start}.")
 
 
 class TarGzipWriter:
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        # wbits 31: a gzip header (RFC 1952) without name and time.
-        self._deflate = zlib_ng.compressobj(LEVEL, zlib_ng.DEFLATED, GZIP)
+    """One gzip member (RFC 1952), without name and time."""
 
-    def add(self, name: str, size: int, modified: datetime, chunks: Iterable[Any]) -> None:
+    def __init__(self, sink: Sink, state: State | None = None) -> None:
+        self._sink = sink
+        # Headers and padding, compressed together as soon as ready-made pieces follow.
+        self._raw = bytearray()
+        self._crc = self._size = 0
+        if state is None:
+            sink.write(GZIP_HEADER)
+        else:
+            self._crc, self._size = state["crc"], state["size"]
+
+    def add(self, name: str, modified: datetime, content: Deflated) -> None:
         info = tarfile.TarInfo(name)
-        info.size, info.mtime, info.mode = size, int(modified.timestamp()), MODE
-        self._write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
-        for chunk in _exactly(size, chunks):
-            self._write(chunk)
-        self._write(bytes(-size % tarfile.BLOCKSIZE))
+        info.size, info.mtime, info.mode = content.size, int(modified.timestamp()), MODE
+        self._raw += info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        self._flush()
+        self._count(content.crc, content.size)
+        _copy(content, self._sink)
+        self._raw += bytes(-content.size % tarfile.BLOCKSIZE)
 
-    def _write(self, data: Any) -> None:
-        if compressed := self._deflate.compress(data):
-            self._file.write(compressed)
+    def _count(self, crc: int, size: int) -> None:
+        self._crc = combine_crc(self._crc, crc, size)
+        self._size += size
+
+    def _flush(self) -> None:
+        if self._raw:
+            self._count(crc32(self._raw), len(self._raw))
+            self._sink.write(deflate(self._raw))
+            self._raw = bytearray()
+
+    def state(self) -> State:
+        self._flush()
+        return {"crc": self._crc, "size": self._size}
 
     def finish(self) -> None:
-        self._write(bytes(2 * tarfile.BLOCKSIZE))
-        self._file.write(self._deflate.flush())
+        self._raw += bytes(2 * tarfile.BLOCKSIZE)
+        self._flush()
+        self._sink.write(END + struct.pack("<LL", self._crc, self._size & LIMIT32))
 
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    name: bytes
+    name: str
     offset: int
     size: int
     compressed: int
@@ -93,119 +118,101 @@ class _Member:
     time: int
     date: int
 
+    @property
+    def raw_name(self) -> bytes:
+        return self.name.encode()
+
+    @property
+    def flags(self) -> int:
+        return 0 if self.name.isascii() else UTF8
+
 
 class ZipWriter:
-    """Sizes and CRC are written into a member's header once they are known: no data descriptors, which some refuse."""
+    """No data descriptors, which some readers refuse: sizes and CRC stand before the content."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._members: list[_Member] = []
-        self._position = file.tell()
+    def __init__(self, sink: Sink, state: State | None = None) -> None:
+        self._sink = sink
+        self._members = [] if state is None else [_Member(*member) for member in state["members"]]
 
-    def add(self, name: str, size: int, modified: datetime, chunks: Iterable[Any]) -> None:
+    def add(self, name: str, modified: datetime, content: Deflated) -> None:
         moment = min(max(modified.astimezone(UTC), EARLIEST), LATEST)
         member = _Member(
-            name=name.encode("utf-8"),
-            offset=self._position,
-            size=size,
-            compressed=0,
-            crc=0,
+            name=name,
+            offset=self._sink.position,
+            size=content.size,
+            compressed=content.length + len(END),
+            crc=content.crc,
             time=moment.hour << 11 | moment.minute << 5 | moment.second // 2,
             date=(moment.year - 1980) << 9 | moment.month << 5 | moment.day,
         )
-        # Deflate adds at most 5 bytes to each 16 kB that it cannot compress.
-        zip64 = size + size // 1000 + 1000 > LIMIT32
-        header = self._local_header(member, zip64)
-        self._file.write(header)
-        start = member.offset + len(header)
-        crc, compressed = self._deflate(_exactly(size, chunks))
-        member = _Member(member.name, member.offset, size, compressed, crc, member.time, member.date)
-        self._position = start + compressed
-        self._file.seek(member.offset)
-        self._file.write(self._local_header(member, zip64))
-        self._file.seek(self._position)
+        self._sink.write(_local_header(member))
+        _copy(content, self._sink)
+        self._sink.write(END)
         self._members.append(member)
 
-    def _deflate(self, chunks: Iterable[memoryview]) -> tuple[int, int]:
-        """CRC-32 of the chunks, and the number of compressed bytes that were written."""
-        deflate = zlib_ng.compressobj(LEVEL, zlib_ng.DEFLATED, RAW)
-        crc = written = 0
-        for chunk in chunks:
-            crc = zlib_ng.crc32(chunk, crc)
-            written += self._file.write(deflate.compress(chunk))
-        written += self._file.write(deflate.flush())
-        return crc, written
-
-    @staticmethod
-    def _flags(member: _Member) -> int:
-        return 0 if member.name.isascii() else UTF8
-
-    def _local_header(self, member: _Member, zip64: bool) -> bytes:
-        """APPNOTE 4.3.7."""
-        extra = struct.pack("<HHQQ", 1, 16, member.size, member.compressed) if zip64 else b""
-        sizes = (LIMIT32, LIMIT32) if zip64 else (member.compressed, member.size)
-        fixed = struct.pack(
-            "<4sHHHHHLLLHH",
-            b"PK\x03\x04",
-            ZIP64_VERSION if zip64 else DEFLATE_VERSION,
-            self._flags(member),
-            DEFLATED,
-            member.time,
-            member.date,
-            member.crc,
-            *sizes,
-            len(member.name),
-            len(extra),
-        )
-        return fixed + member.name + extra
-
-    def _central_header(self, member: _Member) -> bytes:
-        """APPNOTE 4.3.12; what does not fit 32 bits is in the Zip64 extra field, in this order (4.5.3)."""
-        values = (member.size, member.compressed, member.offset)
-        large = [value for value in values if value >= LIMIT32]
-        extra = struct.pack(f"<HH{len(large)}Q", 1, 8 * len(large), *large) if large else b""
-        size, compressed, offset = (min(value, LIMIT32) for value in values)
-        version = ZIP64_VERSION if large else DEFLATE_VERSION
-        fixed = struct.pack(
-            "<4sHHHHHHLLLHHHHHLL",
-            b"PK\x01\x02",
-            UNIX << 8 | version,
-            version,
-            self._flags(member),
-            DEFLATED,
-            member.time,
-            member.date,
-            member.crc,
-            compressed,
-            size,
-            len(member.name),
-            len(extra),
-            0,
-            0,
-            0,
-            (0o100000 | MODE) << 16,
-            offset,
-        )
-        return fixed + member.name + extra
+    def state(self) -> State:
+        return {"members": [list(astuple(member)) for member in self._members]}
 
     def finish(self) -> None:
-        start, count = self._position, len(self._members)
-        size = sum(self._file.write(self._central_header(member)) for member in self._members)
+        start, count = self._sink.position, len(self._members)
+        for member in self._members:
+            self._sink.write(_central_header(member))
+        size = self._sink.position - start
         if count >= LIMIT16 or start >= LIMIT32 or size >= LIMIT32:
-            record = struct.pack(
-                "<4sQHHLLQQQQ",
-                b"PK\x06\x06",
-                44,
-                ZIP64_VERSION,
-                ZIP64_VERSION,
-                0,
-                0,
-                count,
-                count,
-                size,
-                start,
-            )
+            versions = (ZIP64_VERSION, ZIP64_VERSION)
+            record = struct.pack("<4sQHHLLQQQQ", b"PK\x06\x06", 44, *versions, 0, 0, count, count, size, start)
             locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, start + size, 1)
-            self._file.write(record + locator)
+            self._sink.write(record + locator)
         ends = (min(count, LIMIT16), min(count, LIMIT16), min(size, LIMIT32), min(start, LIMIT32))
-        self._file.write(struct.pack("<4sHHHHLLH", b"PK\x05\x06", 0, 0, *ends, 0))
+        self._sink.write(struct.pack("<4sHHHHLLH", b"PK\x05\x06", 0, 0, *ends, 0))
+
+
+def _local_header(member: _Member) -> bytes:
+    """APPNOTE 4.3.7."""
+    zip64 = max(member.size, member.compressed) >= LIMIT32
+    extra = struct.pack("<HHQQ", 1, 16, member.size, member.compressed) if zip64 else b""
+    sizes = (LIMIT32, LIMIT32) if zip64 else (member.compressed, member.size)
+    fixed = struct.pack(
+        "<4sHHHHHLLLHH",
+        b"PK\x03\x04",
+        ZIP64_VERSION if zip64 else DEFLATE_VERSION,
+        member.flags,
+        DEFLATED,
+        member.time,
+        member.date,
+        member.crc,
+        *sizes,
+        len(member.raw_name),
+        len(extra),
+    )
+    return fixed + member.raw_name + extra
+
+
+def _central_header(member: _Member) -> bytes:
+    """APPNOTE 4.3.12; what does not fit 32 bits is in the Zip64 extra field, in this order (4.5.3)."""
+    values = (member.size, member.compressed, member.offset)
+    large = [value for value in values if value >= LIMIT32]
+    extra = struct.pack(f"<HH{len(large)}Q", 1, 8 * len(large), *large) if large else b""
+    size, compressed, offset = (min(value, LIMIT32) for value in values)
+    version = ZIP64_VERSION if large else DEFLATE_VERSION
+    fixed = struct.pack(
+        "<4sHHHHHHLLLHHHHHLL",
+        b"PK\x01\x02",
+        UNIX << 8 | version,
+        version,
+        member.flags,
+        DEFLATED,
+        member.time,
+        member.date,
+        member.crc,
+        compressed,
+        size,
+        len(member.raw_name),
+        len(extra),
+        0,
+        0,
+        0,
+        (0o100000 | MODE) << 16,
+        offset,
+    )
+    return fixed + member.raw_name + extra

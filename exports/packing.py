@@ -1,212 +1,226 @@
-"""The work of an export task: revisions into one archive, a member at a time, a slice at a time."""
+"""The work of an export task: revisions into one archive, a file at a time, a slice at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import groupby
-from tempfile import TemporaryFile
-from typing import Any, BinaryIO, cast
+import errno
+import logging
+import traceback
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
 import numpy as np
-from django.conf import settings
-from django.core.files import File
-from django.core.files.storage import default_storage
+from django.db import InterfaceError, OperationalError
+from django.db.models import Count, Q
 
-from cases.dicom.reader import decode_frames
+from cases.deflate import piece_of
 from cases.documents import stored_revision_document
-from cases.geometry import VolumeGeometry, volume_geometry
 from cases.image_numbers import PartialVolume
-from cases.label_bits import LabelVoxels
-from cases.models import Label, LabelType, Revision, RevisionSeries, SeriesImage
-from cases.services.blobs import read_blob
-from cases.services.series_import import plane_of, voxel_type
+from cases.models import LabelType, Revision, RevisionSeries
+from cases.slices import DamagedSlices
 from casestore import clock
 from casestore.api.renderers import dump
 from casestore.errors import CasestoreError
 from casestore.tasks.models import DownloadFileType, Task
-from casestore.tasks.services import Progress, Result
-from exports import mhd
-from exports.archives import ArchiveWriter, open_archive
-from exports.volumes import combined_slices, convert, isolated_slices
+from casestore.tasks.services import Progress, Result, Superseded
+from exports.contents import Member, Volume, load_revision, volumes_of, voxels_of
+from exports.formats import meta_image
+from exports.growing import GrowingArchive
+
+logger = logging.getLogger(__name__)
 
 FILE_TYPES = {"tgz": DownloadFileType.GZIP, "zip": DownloadFileType.ZIP}
-
-
-@dataclass(frozen=True, slots=True)
-class Volume:
-    """A series of a revision, ready to be packed: `images[k]` is slice k of the partial volume."""
-
-    entry: RevisionSeries
-    images: list[SeriesImage]
-    geometry: VolumeGeometry
-    element_type: str
-
-    @property
-    def size(self) -> tuple[int, int, int]:
-        """(x, y, z) in voxels."""
-        series = self.entry.series
-        return series.width, series.height, len(self.images)
+MANIFEST_VERSION = 1
+# Not the case's doing: they end the task, or another worker takes it over.
+NOT_OF_THE_CASE = (Superseded, OperationalError, InterfaceError, MemoryError)
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# A sentence in a task; the manifest has them all.
+MAX_REASONS = 10
 
 
 def pack(task: Task, progress: Progress) -> Result:
-    """Packs the revisions that the task names; the file takes its final name only when it is whole."""
+    """Packs the revisions that the task names; the file takes its final name only when it is whole.
+
+    A case that cannot be packed is left out whole, and told in the manifest and the task's results; with `strict`, or
+    where none could be packed, the task fails. After a crash the cases that were packed are not packed again.
+    """
     options, entries = task.parameters, task.parameters["entries"]
-    compression = options["compressionFormat"]
-    packers = []
-    with TemporaryFile(prefix="casestore-export-", dir=settings.FILE_UPLOAD_TEMP_DIR) as file:
-        with open_archive(file, compression) as archive:
-            for done, entry in enumerate(entries):
-                progress.report(done, f"Packing case {done + 1} of {len(entries)}.")
-                packer = CasePacker(archive, entry["revision"], entry["folder"], options, progress, done)
-                packer.pack()
-                packers.append(packer)
-            manifest = dump({"cases": [packer.manifest() for packer in packers]}, indent=True) + b"\n"
-            archive.add("manifest.json", len(manifest), max(p.revision.date for p in packers), [manifest])
-        file.seek(0)
-        key = default_storage.save(f"exports/{task.task_id}", File(file))
-    message = f"Exported {len(entries)} case{'s' if len(entries) != 1 else ''}."
-    warned = sum(any(volume.geometry.warnings for volume in packer.volumes) for packer in packers)
-    if warned:
-        message += f" {warned} with warnings about geometry; manifest.json says which."
-    return Result(message, key, FILE_TYPES[compression])
+    key = f"exports/{task.task_id}/archive"
+    growing = GrowingArchive(key, options["compressionFormat"], task.checkpoint or None)
+    try:
+        told: list[dict[str, Any]] = task.checkpoint["cases"] if growing.resumed else []
+        progress.expect(expected_bytes(entries))
+        done = sum(case.get("bytes", 0) for case in told)
+        for number, entry in list(enumerate(entries))[len(told) :]:
+            case = CasePacker(growing, entry, options, _Meter(progress, number, len(entries), done)).pack()
+            if case["status"] == "failed" and options.get("strict"):
+                raise CasestoreError(f"{case['folder']}: {case['reason']}")
+            told.append(case)
+            done += case.get("bytes", 0)
+            progress.checkpoint(growing.checkpoint() | {"cases": told})
+        if all(case["status"] == "failed" for case in told):
+            raise CasestoreError(f"No case could be exported. {_reasons(told)}")
+        progress.report(len(entries), "Writing the manifest.")
+        _add_manifest(growing, told, options)
+        growing.publish()
+    except BaseException as error:
+        # What a crash leaves is for the worker that takes over; what ends here leaves nothing.
+        growing.close() if isinstance(error, NOT_OF_THE_CASE) else growing.discard()
+        raise
+    return Result(
+        _sentence(told),
+        key,
+        FILE_TYPES[options["compressionFormat"]],
+        size=growing.position,
+        sha256=growing.sha256,
+        results=[_result(case) for case in told],
+    )
+
+
+class _Meter:
+    """Reports the progress of one case of many."""
+
+    def __init__(self, progress: Progress, number: int, of: int, bytes_before: int) -> None:
+        self._progress, self._number = progress, number
+        self._message = f"Packing case {number + 1} of {of}."
+        self._before, self.bytes = bytes_before, 0
+
+    def add(self, size: int) -> None:
+        self.bytes += size
+        self.beat()
+
+    def beat(self) -> None:
+        self._progress.report(self._number, self._message, bytes_done=self._before + self.bytes)
 
 
 class CasePacker:
-    """Packs one revision into `<folder>/…`. Members carry the revision's date, so that an archive is reproducible."""
+    """Packs one revision into `<folder>/…`. Files carry the revision's date: the same revisions, the same bytes."""
 
-    def __init__(
-        self,
-        archive: ArchiveWriter,
-        revision: int,
-        folder: str,
-        options: dict[str, str],
-        progress: Progress,
-        done: int,
-    ) -> None:
-        self.archive, self.folder, self.options = archive, folder, options
-        self.progress, self.done = progress, done
-        found = (
-            Revision.objects.select_related("case__project")
-            .prefetch_related("series_set__series", "series_set__labels__blob")
-            .filter(pk=revision, case__deleted_at=None)
-            .first()
-        )
-        if found is None:
-            raise CasestoreError(f"The case {folder} was deleted before it was packed.")
-        self.revision = found
-        self.volumes = [_volume(entry) for entry in self.revision.series_set.all()]
+    def __init__(self, growing: GrowingArchive, entry: dict[str, Any], options: dict[str, Any], meter: _Meter) -> None:
+        self.growing, self.entry, self.options, self.meter = growing, entry, options, meter
+        self.files: list[dict[str, Any]] = []
 
-    def pack(self) -> None:
-        case = self.revision.case
-        document = {
-            "caseId": case.case_id,
-            "createdAt": clock.iso(case.created_at),
-            "updatedAt": clock.iso(case.updated_at),
-            "projectId": case.project.project_id,
-            "revision": stored_revision_document(self.revision),
-        }
-        data = dump(document, indent=True) + b"\n"
-        self._add("data.json", len(data), [data])
-        for index, volume in enumerate(self.volumes):
-            self._pack_volume(f"vol{index:03d}", volume)
+    def pack(self) -> dict[str, Any]:
+        """What the manifest says of the case. A case that fails leaves nothing in the archive."""
+        names = ("caseId", "folder", "revisionIndex")
+        told = {name: self.entry[name] for name in names}
+        mark = self.growing.mark()
+        try:
+            try:
+                return told | self._pack(anew=False)
+            except DamagedSlices:
+                # Only a cache: it is made again from the DICOM files.
+                self.growing.go_back(mark)
+                return told | self._pack(anew=True)
+        except NOT_OF_THE_CASE:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                raise
+            self.growing.go_back(mark)
+            return told | {"status": "failed", "reason": _reason(error)}
 
-    def manifest(self) -> dict[str, Any]:
-        """What the archive holds of this case, with the warnings about each volume, and about the whole series."""
+    def _pack(self, *, anew: bool) -> dict[str, Any]:
+        self.files, self.meter.bytes = [], 0
+        revision = load_revision(self.entry["revision"])
+        if revision is None:
+            raise CasestoreError("The case was deleted before it was packed.")
+        volumes = volumes_of(revision)
+        self._add(revision, Member("data.json", piece_of(dump(_document(revision), indent=True) + b"\n")))
+        series = [self._pack_volume(revision, volume, anew=anew) for volume in volumes]
         return {
-            "caseId": self.revision.case.case_id,
-            "folder": self.folder,
-            "revisionIndex": self.revision.index,
-            "revisionDate": clock.iso(self.revision.date),
-            "series": [
-                {
-                    "volume": f"vol{index:03d}",
-                    "seriesUid": volume.entry.series.series_uid,
-                    "warnings": list(volume.geometry.warnings),
-                    "seriesWarnings": volume.entry.series.geometry.get("warnings", []),
-                }
-                for index, volume in enumerate(self.volumes)
-            ],
+            "status": "packed",
+            "revisionDate": clock.iso(revision.date),
+            "files": self.files,
+            "series": series,
+            "bytes": self.meter.bytes,
         }
 
-    def _pack_volume(self, name: str, volume: Volume) -> None:
-        channels = volume.entry.series.channels
-        self._add_pair(name, volume, channels, volume.element_type, _voxels(volume))
-        labels = [
-            (label.position, voxels)
-            for label in volume.entry.labels.all()
-            if label.type == LabelType.VOXEL
-            for voxels in [_label_voxels(label)]
-        ]
-        if self.options["labelPackType"] == "isolated":
-            for position, voxels in labels:
-                slices = isolated_slices(voxels, volume.size)
-                self._add_pair(f"{name}-label{position:03d}", volume, 1, "uint8", slices)
-        else:
-            values = [(position + 1, voxels) for position, voxels in labels]
-            element_type = "uint16" if any(value > 255 for value, _ in values) else "uint8"
-            slices = combined_slices(values, volume.size, np.dtype(element_type))
-            self._add_pair(f"{name}-label", volume, 1, element_type, slices)
+    def _pack_volume(self, revision: Revision, volume: Volume, *, anew: bool) -> dict[str, Any]:
+        entry = volume.entry
+        told: dict[str, Any] = {
+            "volume": volume.name,
+            "seriesUid": entry.series.series_uid,
+            "partialVolumeDescriptor": {"start": entry.start, "end": entry.end, "delta": entry.delta},
+            "warnings": list(volume.geometry.warnings),
+            "seriesWarnings": entry.series.geometry.get("warnings", []),
+        }
+        with voxels_of(volume, anew=anew, on_slice=self.meter.beat) as voxels:
+            for member in meta_image.volume_files(volume, voxels, self.options):
+                self._add(revision, member)
+        for member in meta_image.label_files(volume, self.options, told):
+            self._add(revision, member)
+        return told
 
-    def _add_pair(
-        self, name: str, volume: Volume, channels: int, element_type: str, slices: Iterator[np.ndarray]
-    ) -> None:
-        """`<name>.mhd` and `<name>.raw`; all pairs of a volume have the same geometry, to the letter."""
-        geometry = volume.geometry
-        header = mhd.header(
-            spacing=geometry.spacing,
-            origin=geometry.origin,
-            direction=geometry.direction,
-            size=volume.size,
-            channels=channels,
-            element_type=element_type,
-            data_file=f"{name}.raw",
-            line_ending=self.options["mhdLineEnding"],
-        )
-        self._add(f"{name}.mhd", len(header), [header])
-        width, height, depth = volume.size
-        size = width * height * depth * channels * np.dtype(element_type).itemsize
-        self._add(f"{name}.raw", size, self._living(slices))
-
-    def _add(self, name: str, size: int, chunks: Iterable[Any]) -> None:
-        self.archive.add(f"{self.folder}/{name}", size, self.revision.date, chunks)
-
-    def _living(self, slices: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """The same slices; each shows that the worker lives."""
-        for slice_ in slices:
-            self.progress.report(self.done, f"Packing case {self.done + 1}.")
-            yield slice_
+    def _add(self, revision: Revision, member: Member) -> None:
+        name = f"{self.entry['folder']}/{member.name}"
+        self.growing.archive.add(name, revision.date, member.content)
+        self.files.append({"name": name, "size": member.content.size, "sha256": member.sha256()})
+        self.meter.add(member.content.size)
 
 
-def _volume(entry: RevisionSeries) -> Volume:
-    """The images of the partial volume, in its order, and what follows from them. Raises CasestoreError."""
-    series, numbers = entry.series, PartialVolume(entry.start, entry.end, entry.delta).numbers()
-    rows = SeriesImage.objects.filter(series=series, number__in=numbers).select_related("file")
-    by_number = {image.number: image for image in rows}
-    if len(by_number) != len(numbers):
-        missing = next(number for number in numbers if number not in by_number)
-        raise CasestoreError(f"Image {missing} of series {series.series_uid} is not stored here.")
-    images = [by_number[number] for number in numbers]
-    spacing = series.geometry.get("spacing")
-    geometry = volume_geometry(
-        [plane_of(image) for image in images], step=entry.delta, fallback_z=spacing[2] if spacing else None
-    )
-    return Volume(entry, images, geometry, voxel_type(images, series.channels))
+def _reason(error: Exception) -> str:
+    if isinstance(error, CasestoreError):
+        return error.sentence
+    if isinstance(error, DamagedSlices):
+        return "A volume that was just made from the DICOM files could not be read back."
+    # The message of an unforeseen exception may quote a data set; its type and place do not.
+    place = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("a case could not be exported: %s\n%s", type(error).__name__, place)
+    return f"It could not be packed ({type(error).__name__})."
 
 
-def _voxels(volume: Volume) -> Iterator[np.ndarray]:
-    """Slices (height, width[, 3]) of the exported type, little-endian, in the order of the partial volume."""
-    for file, group in groupby(volume.images, key=lambda image: image.file):
-        images = list(group)
-        with default_storage.open(file.storage_key) as source:
-            frames = decode_frames(cast(BinaryIO, source), [image.frame for image in images])
-            for image, stored in zip(images, frames, strict=True):
-                yield convert(stored, image.slope, image.intercept, volume.element_type)
+def _document(revision: Revision) -> dict[str, Any]:
+    """`data.json`. The case as this revision left it, so that later changes of the case do not change the export."""
+    case = revision.case
+    return {
+        "caseId": case.case_id,
+        "createdAt": clock.iso(case.created_at),
+        "updatedAt": clock.iso(revision.date),
+        "projectId": case.project.project_id,
+        "revision": stored_revision_document(revision),
+    }
 
 
-def _label_voxels(label: Label) -> LabelVoxels:
-    """Of an empty label (`voxels` null): a box without voxels."""
-    if label.blob is None:
-        return LabelVoxels(b"", (0, 0, 0), (0, 0, 0))
-    origin, size = ((int(x), int(y), int(z)) for x, y, z in (label.data["origin"], label.data["size"]))
-    return LabelVoxels(read_blob(label.blob), origin, size)
+def expected_bytes(entries: Sequence[dict[str, Any]]) -> int:
+    """About how many bytes the files of these cases have: for progress."""
+    total = 0
+    rows = RevisionSeries.objects.filter(revision__in=[entry["revision"] for entry in entries])
+    voxel_labels = Count("labels", filter=Q(labels__type=LabelType.VOXEL))
+    for row in rows.select_related("series").annotate(voxel_labels=voxel_labels).iterator(chunk_size=100):
+        voxels = row.series.width * row.series.height * len(PartialVolume(row.start, row.end, row.delta))
+        size = np.dtype(row.series.geometry.get("pixelType", "int16")).itemsize
+        total += voxels * (row.series.channels * size + row.voxel_labels)
+    return total
+
+
+def _add_manifest(growing: GrowingArchive, told: Sequence[dict[str, Any]], options: dict[str, Any]) -> None:
+    names = ("labelPackType", "mhdLineEnding", "compressionFormat")
+    cases = [{name: value for name, value in case.items() if name != "bytes"} for case in told]
+    document = {"version": MANIFEST_VERSION, "options": {name: options[name] for name in names}, "cases": cases}
+    newest = max(datetime.fromisoformat(case["revisionDate"]) for case in told if case["status"] == "packed")
+    growing.archive.add("manifest.json", newest, piece_of(dump(document, indent=True) + b"\n"))
+
+
+def _result(case: dict[str, Any]) -> dict[str, Any]:
+    names = ("caseId", "revisionIndex", "status", "reason")
+    return {name: case[name] for name in names if name in case}
+
+
+def _sentence(told: Sequence[dict[str, Any]]) -> str:
+    packed = [case for case in told if case["status"] == "packed"]
+    failed = [case for case in told if case["status"] == "failed"]
+    message = f"Exported {len(packed)} case{'s' if len(packed) != 1 else ''}."
+    if failed:
+        message += f" {len(failed)} left out: {_reasons(failed)}"
+    warned = sum(any(series["warnings"] for series in case["series"]) for case in packed)
+    if warned:
+        message += f" {warned} with warnings about geometry; manifest.json says which."
+    return message
+
+
+def _reasons(failed: Sequence[dict[str, Any]]) -> str:
+    reasons = [f"{case['folder']}: {case['reason']}" for case in failed[:MAX_REASONS]]
+    if len(failed) > MAX_REASONS:
+        reasons.append(f"and {len(failed) - MAX_REASONS} more; manifest.json says which.")
+    return " ".join(reasons)

@@ -63,7 +63,10 @@ def _resolve(user: User, wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
         ).values_list("pk", "case__case_id", "index")
     }
     folders = _folders(list(indexes), Counter(entry.case_id for entry in wanted))
-    return [{"revision": keys[entry], "folder": folder} for entry, folder in zip(indexes, folders, strict=True)]
+    return [
+        {"revision": keys[entry], "caseId": entry[0], "revisionIndex": entry[1], "folder": folder}
+        for entry, folder in zip(indexes, folders, strict=True)
+    ]
 
 
 def _folders(entries: Sequence[tuple[str, int]], mentions: Counter[str]) -> list[str]:

@@ -289,7 +289,8 @@ def test_archive_layout(worker: Path, tmp_path: Path) -> None:
         assert exported.json(f"{folder}/data.json") == {
             "caseId": case.case_id,
             "createdAt": shown["createdAt"],
-            "updatedAt": shown["updatedAt"],
+            # As that revision left the case.
+            "updatedAt": shown["revisions"][index]["date"],
             "projectId": PROJECT,
             "revision": shown["revisions"][index],
         }
@@ -397,7 +398,10 @@ def test_a_missing_file_ends_in_an_error_that_says_so(worker: Path, tmp_path: Pa
     client = world.client("everything")
     answer = client.post("/api/cases/export-mhd", {"caseIds": [case.case_id]})
     task = wait(client, answer.json()["taskId"])
-    assert (task["status"], task["errorMessage"]) == ("error", "Image 1 of series 1.2.3 is not stored here.")
+    assert (task["status"], task["errorMessage"]) == (
+        "error",
+        f"No case could be exported. {case.case_id}: Image 1 of series 1.2.3 is not stored here.",
+    )
     assert client.get(f"/api/tasks/{task['taskId']}/download").status_code == 409
     assert SeriesImage.objects.count() == 0
 

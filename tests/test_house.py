@@ -29,11 +29,13 @@ MAY_IMPORT = {
 }
 EVERYTHING = {"casestore/urls.py"}
 PLAIN = [
+    "cases.deflate",
     "cases.dicom.files",
     "cases.dicom.reader",
     "cases.geometry",
     "cases.image_numbers",
     "cases.label_bits",
+    "cases.slices",
     "cases.demo.phantom",
     "casestore.clock",
     "casestore.dumps.files",
@@ -48,7 +50,7 @@ PLAIN = [
     "casestore.supervisor",
     "exports.archives",
     "exports.mhd",
-    "exports.volumes",
+    "exports.painting",
 ]
 
 

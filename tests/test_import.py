@@ -18,7 +18,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 from pydicom.uid import RLELossless
 
-from cases.models import Case, Series, SeriesFile, SeriesImage
+from cases.models import Case, Series, SeriesFile, SeriesImage, StoredVolume
 from cases.services.series_import import ImportReport, import_dicom
 from casestore.accounts.models import Domain
 from tests.dicom import SERIES_UID, image, write, write_series
@@ -100,6 +100,10 @@ def test_any_order_any_pieces_ends_the_same(world: World, tmp_path: Path, order:
     assert SeriesFile.objects.count() == 6
 
 
+def stored_files() -> list[Path]:
+    return [path for path in Path(default_storage.location).rglob("*") if path.is_file()]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_several_importers_at_once(tmp_path: Path) -> None:
     make_world()
@@ -126,8 +130,7 @@ def test_several_importers_at_once(tmp_path: Path) -> None:
     assert Series.objects.get().images == "1-24"
     assert SeriesImage.objects.count() == SeriesFile.objects.count() == 24
     assert state()["geometry"]["warnings"] == []
-    files = [path for path in Path(default_storage.location).rglob("*") if path.is_file()]
-    assert len(files) == 24
+    assert len(stored_files()) == 24 + 1, "the DICOM files, and one volume made of them"
 
 
 def test_the_same_image_in_another_transfer_syntax_is_the_same(world: World, tmp_path: Path) -> None:
@@ -171,8 +174,7 @@ def test_collisions_change_nothing(
     assert report.imported == 0
     assert all(says in reason for _, reason in report.refused)
     assert len(report.refused) == (4 if together else 2)
-    on_disk = [path for path in Path(default_storage.location).rglob("*") if path.is_file()]
-    assert len(on_disk) == SeriesFile.objects.count()
+    assert len(stored_files()) == SeriesFile.objects.count() + StoredVolume.objects.count()
 
 
 def test_another_domain(world: World, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
@@ -55,11 +55,16 @@ def read_series_uid(file: BinaryIO) -> str:
         return _series_uid(dataset)
 
 
-def read_instance(file: BinaryIO) -> Instance:
-    """Reads and decodes a whole file, a frame at a time. Raises DicomRefused with the reason."""
+def read_instance(
+    file: BinaryIO, on_image: Callable[[Frame, np.ndarray], None] = lambda frame, image: None
+) -> Instance:
+    """Reads and decodes a whole file, a frame at a time. Raises DicomRefused with the reason.
+
+    `on_image` is given each frame with its image as stored, not rescaled; it must not raise.
+    """
     try:
         with open_source(file) as source:
-            return _instance(source)
+            return _instance(source, on_image)
     except DicomRefused:
         raise
     except Exception as error:  # Malformed sequences and values make pydicom raise nearly anything.
@@ -75,7 +80,7 @@ def decode_frames(file: BinaryIO, indices: Sequence[int]) -> Iterator[np.ndarray
         yield from _decode(source, _pixels(source), indices)
 
 
-def _instance(source: Source) -> Instance:
+def _instance(source: Source, on_image: Callable[[Frame, np.ndarray], None]) -> Instance:
     dataset = source.dataset
     series_uid = _series_uid(dataset)
     pixels = _pixels(source)
@@ -88,6 +93,7 @@ def _instance(source: Source) -> Instance:
     frames = []
     for index, image in enumerate(_decode(source, pixels, range(pixels.frames))):
         frames.append(_frame(dataset, pixels, index, numbers[index], image, warnings))
+        on_image(frames[-1], image)
     return Instance(
         series_uid=series_uid,
         sop_instance_uid=header.text(dataset, "SOPInstanceUID", MAX_UID),

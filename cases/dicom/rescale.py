@@ -32,3 +32,18 @@ def rescaled_range(stored: np.ndarray, slope: float, intercept: float) -> tuple[
         return float(min(ends)), float(max(ends)), True
     values = rescale(stored, slope, intercept)
     return float(values.min()), float(values.max()), bool((values == np.rint(values)).all())
+
+
+def convert(stored: np.ndarray, slope: float, intercept: float, element_type: str) -> np.ndarray:
+    """The rescaled values, little-endian, of the same shape. Raises OverflowError where one does not fit the type."""
+    dtype = np.dtype(element_type).newbyteorder("<")
+    if stored.ndim == 3:
+        return np.ascontiguousarray(stored, dtype)
+    values = rescale(stored, slope, intercept)
+    if dtype.kind in "iu" and values.size:
+        if values.dtype.kind == "f":
+            values = np.rint(values)
+        limits = np.iinfo(dtype)
+        if values.min() < limits.min or values.max() > limits.max:
+            raise OverflowError(f"A rescaled value does not fit {element_type}.")
+    return np.ascontiguousarray(values, dtype)

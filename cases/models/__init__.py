@@ -5,6 +5,7 @@ from cases.models.cases import Case, CaseDocument
 from cases.models.projects import Project, ProjectRole, RoleName
 from cases.models.revisions import Label, LabelType, Revision, RevisionSeries
 from cases.models.series import Series, SeriesFile, SeriesImage
+from cases.models.volumes import StoredVolume
 
 __all__ = [
     "Blob",
@@ -21,4 +22,5 @@ __all__ = [
     "Series",
     "SeriesFile",
     "SeriesImage",
+    "StoredVolume",
 ]

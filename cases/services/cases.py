@@ -63,10 +63,10 @@ def append_revision(
     blobs = find_blobs(user=user, case=case, entries=entries)
     check_voxel_labels(entries, blobs)
     check_attributes(case.project, attributes, entries)
-    revision = Revision(
-        creator=user.email, date=clock.now(), description=description, status=status, attributes=attributes
-    )
     case.touch()
+    revision = Revision(
+        creator=user.email, date=case.updated_at, description=description, status=status, attributes=attributes
+    )
     write_revision(case, revision, entries, blobs)
     return revision
 

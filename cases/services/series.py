@@ -13,7 +13,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.db.models import ProtectedError
 
-from cases.models import Series, SeriesFile
+from cases.models import Series, SeriesFile, StoredVolume
 from cases.services.series_import import ImportReport, import_dicom
 from casestore import ids
 from casestore.accounts.models import Domain, User
@@ -79,6 +79,7 @@ def _sentence(report: ImportReport) -> str:
 def delete_series(*, series: Series) -> None:
     """Rows and files. Raises BadRequest while a case uses the series, be it in the bin."""
     keys = list(SeriesFile.objects.filter(series=series).values_list("storage_key", flat=True))
+    keys += StoredVolume.objects.filter(series=series).values_list("storage_key", flat=True)
     try:
         series.delete()
     except ProtectedError:

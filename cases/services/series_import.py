@@ -8,24 +8,28 @@ depends on all images.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from django.core.files import File
 from django.core.files.storage import default_storage
-from django.db import connection, transaction
+from django.db import transaction
 
 from cases.dicom.errors import DicomRefused
 from cases.dicom.files import SourceFile, group_by_series, iter_dicom_files
 from cases.dicom.instance import Frame, Instance, PixelLayout
 from cases.dicom.reader import read_instance
-from cases.geometry import Plane, element_type, volume_geometry
+from cases.geometry import Plane, volume_geometry
 from cases.image_numbers import format_image_numbers
 from cases.models import Case, RevisionSeries, Series, SeriesFile, SeriesImage
 from cases.services.cases import copy_patient
+from cases.services.volumes import SliceSpool, lock_series, store_volume, voxel_type
 from casestore import clock, ids
 from casestore.accounts.models import Domain
+
+logger = logging.getLogger(__name__)
 
 MAX_WARNINGS = 50
 BATCH = 1000
@@ -76,28 +80,42 @@ def import_dicom(
     total, done = sum(map(len, groups.values())), 0
     for series_uid, sources in sorted(groups.items()):
         read = []
-        for source in sources:
+        with SliceSpool(spool) as slices:
+            for source in sources:
+                try:
+                    with source.path.open("rb") as file:
+                        read.append((source, read_instance(file, slices.keep)))
+                except DicomRefused as refusal:
+                    refuse(source.name, refusal.sentence)
+                done += 1
+                on_progress(done, total)
+            if not read:
+                continue
             try:
-                with source.path.open("rb") as file:
-                    read.append((source, read_instance(file)))
-            except DicomRefused as refusal:
-                refuse(source.name, refusal.sentence)
-            done += 1
-            on_progress(done, total)
-        if not read:
-            continue
-        try:
-            series_domain = domain(series_uid) if callable(domain) else domain
-            added = add_to_series(series_uid, read, domain=series_domain)
-        except SeriesRefused as refusal:
-            for source, _ in read:
-                refuse(source.name, str(refusal))
-        else:
+                series_domain = domain(series_uid) if callable(domain) else domain
+                added = add_to_series(series_uid, read, domain=series_domain)
+            except SeriesRefused as refusal:
+                for source, _ in read:
+                    refuse(source.name, str(refusal))
+                continue
             report.imported += added
             report.skipped += len(read) - added
             if added:
                 report.series.add(series_uid)
+                _fill_cache(series_uid, slices)
     return report
+
+
+def _fill_cache(series_uid: str, slices: SliceSpool) -> None:
+    """For the first export. Without it the import is complete, and that export makes the volume itself."""
+    try:
+        with transaction.atomic():
+            lock_series(series_uid)
+            series = Series.objects.filter(series_uid=series_uid).first()
+            if series is not None:
+                store_volume(series, slices)
+    except OSError as error:
+        logger.warning("a volume could not be stored for exports: %s", type(error).__name__)
 
 
 def add_to_series(series_uid: str, read: Sequence[tuple[SourceFile, Instance]], *, domain: Domain) -> int:
@@ -105,19 +123,12 @@ def add_to_series(series_uid: str, read: Sequence[tuple[SourceFile, Instance]], 
     stored: list[str] = []
     try:
         with transaction.atomic():
-            _lock(series_uid)
+            lock_series(series_uid)
             return _add(series_uid, read, domain, stored)
     except BaseException:
         for key in stored:
             default_storage.delete(key)
         raise
-
-
-def _lock(series_uid: str) -> None:
-    """Held until the transaction ends; also where the series has no row yet that could be locked."""
-    key = int.from_bytes(hashlib.sha256(series_uid.encode()).digest()[:8], "big", signed=True)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [key])
 
 
 def _add(series_uid: str, read: Sequence[tuple[SourceFile, Instance]], domain: Domain, stored: list[str]) -> int:
@@ -294,13 +305,3 @@ def plane_of(image: SeriesImage) -> Plane:
 
 def _tuple(values: Sequence[float] | None) -> tuple[float, ...] | None:
     return None if values is None else tuple(values)
-
-
-def voxel_type(images: Sequence[SeriesImage], channels: int) -> str:
-    """numpy name of the smallest type, int16 preferred, that holds every rescaled value of the images."""
-    return element_type(
-        min(image.minimum for image in images),
-        max(image.maximum for image in images),
-        all(image.integral for image in images),
-        channels,
-    )

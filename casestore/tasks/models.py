@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -40,6 +40,7 @@ class Task(models.Model):
     error_message = models.TextField(blank=True)
     finished_message = models.TextField(blank=True)
     download_file_type = models.CharField(max_length=32, choices=DownloadFileType, blank=True)
+    checkpoint: dict[str, Any] = {}  # noqa: RUF012
     result_key = models.CharField(max_length=255, blank=True, editable=False)
     dismissed = models.BooleanField(default=False)
     created_at = models.DateTimeField(default=clock.now, editable=False)

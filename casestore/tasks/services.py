@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -33,6 +33,9 @@ class Result:
     message: str
     key: str = ""
     file_type: DownloadFileType | None = None
+    size: int = 0
+    sha256: str = ""
+    results: Sequence[dict[str, Any]] = ()
 
 
 class Superseded(Exception):
@@ -64,7 +67,13 @@ class Progress:
         self._task = task
         self._written = clock.now()
 
-    def report(self, finished: int, message: str) -> None:
+    def expect(self, total_bytes: int) -> None:
+        pass
+
+    def checkpoint(self, data: dict[str, Any]) -> None:
+        self._task.checkpoint = data
+
+    def report(self, finished: int, message: str, *, bytes_done: int | None = None) -> None:
         """Writes at once when `finished` moved, else at most once in BEAT. Raises Superseded."""
         now = clock.now()
         task = self._task

@@ -1,0 +1,115 @@
+"""Deflate streams put together from ready-made pieces (RFC 1951). Plain Python, no Django.
+
+A piece is compressed by itself and ends on a byte (a full flush, which also forgets what came before), so that pieces
+can stand behind each other in any order. CRCs are combined arithmetically, never computed from the bytes again.
+
+zlib-ng gives the same bytes for the same input, everywhere; so do pieces made again after a cache was emptied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from zlib_ng import zlib_ng
+
+LEVEL = 3
+RAW = -15
+# The last block, empty, with which a stream ends.
+END = b"\x03\x00"
+# Zeros are put together from runs of this many and one shorter run.
+RUN = 2**20
+
+combine_crc: Callable[[int, int, int], int] = zlib_ng.crc32_combine
+
+
+def crc32(data: Any, crc: int = 0) -> int:
+    value: int = zlib_ng.crc32(data, crc)
+    return value
+
+
+def deflate(data: Any) -> bytes:
+    """`data`, C-contiguous, as a piece."""
+    if not memoryview(data).nbytes:
+        return b""
+    compressor = zlib_ng.compressobj(LEVEL, zlib_ng.DEFLATED, RAW)
+    compressed: bytes = compressor.compress(data) + compressor.flush(zlib_ng.Z_FULL_FLUSH)
+    return compressed
+
+
+@dataclass(frozen=True, slots=True)
+class Deflated:
+    """`size` bytes of content whose CRC-32 is `crc`, as `length` compressed bytes, which `read` gives in chunks."""
+
+    size: int
+    crc: int
+    length: int
+    read: Callable[[], Iterable[Any]]
+
+
+def piece_of(data: Any) -> Deflated:
+    compressed = deflate(data)
+    return Deflated(memoryview(data).nbytes, crc32(data), len(compressed), lambda: (compressed,))
+
+
+def joined(pieces: Sequence[Deflated]) -> Deflated:
+    """The pieces as one. Reading it reads them one after another."""
+    size = crc = length = 0
+    for piece in pieces:
+        crc = combine_crc(crc, piece.crc, piece.size)
+        size += piece.size
+        length += piece.length
+
+    def read() -> Iterator[Any]:
+        for piece in pieces:
+            yield from piece.read()
+
+    return Deflated(size, crc, length, read)
+
+
+def inflated(content: Deflated) -> Iterator[bytes]:
+    """The content, decompressed, in chunks of at most RUN bytes. Raises ValueError where it is damaged."""
+    decompressor = zlib_ng.decompressobj(RAW)
+    left = content.size
+    try:
+        for chunk in content.read():
+            while chunk:
+                data = decompressor.decompress(chunk, RUN)
+                chunk = decompressor.unconsumed_tail
+                left -= len(data)
+                yield data
+    except zlib_ng.error as error:  # type: ignore[misc]  # an exception, though its stub does not say so
+        raise ValueError(f"This is no deflate stream: {error}.") from None
+    if left:
+        raise ValueError(f"Content of {content.size} bytes has {content.size - left}.")
+
+
+def zeros(count: int) -> Deflated:
+    """A run of zero bytes, of any length: neither made nor compressed, but put together."""
+    runs, rest = divmod(count, RUN)
+    full, _ = _zero_run(RUN)
+    last, crc = _zero_run(rest)
+
+    def read() -> Iterator[bytes]:
+        for _ in range(runs):
+            yield full
+        yield last
+
+    return Deflated(count, _crc_of_zeros(count) if runs else crc, runs * len(full) + len(last), read)
+
+
+@lru_cache(maxsize=256)
+def _zero_run(count: int) -> tuple[bytes, int]:
+    data = bytes(count)
+    return deflate(data), crc32(data)
+
+
+@lru_cache(maxsize=256)
+def _crc_of_zeros(count: int) -> int:
+    runs, rest = divmod(count, RUN)
+    (_, of_run), (_, crc) = _zero_run(RUN), _zero_run(rest)
+    for _ in range(runs):
+        crc = combine_crc(crc, of_run, RUN)
+    return crc

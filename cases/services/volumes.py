@@ -1,0 +1,291 @@
+"""The cache of decoded volumes: filled at import, filled again when an export misses one, bounded.
+
+The DICOM files are the truth. Whatever is wrong with a stored volume, it is made again from them, and its bytes are the
+same as before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from datetime import timedelta
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from django.conf import settings
+from django.core.files.storage import default_storage
+from django.db import connection, transaction
+from django.db.models import Sum
+
+from cases.dicom.errors import DicomRefused
+from cases.dicom.instance import Frame
+from cases.dicom.reader import decode_frames
+from cases.dicom.rescale import convert
+from cases.geometry import VolumeGeometry, element_type
+from cases.models import Series, SeriesFile, SeriesImage, StoredVolume
+from cases.slices import ENTRY, DamagedSlices, Slice, SliceReader, SliceWriter, compress_slice, nrrd_header
+from casestore import clock, ids
+from casestore.errors import CasestoreError
+from casestore.storage import GrowingFile
+
+logger = logging.getLogger(__name__)
+
+THREADS = min(4, os.cpu_count() or 1)
+# When a volume was last used is known to the hour.
+NOTED = timedelta(hours=1)
+
+
+class DamagedFile(CasestoreError):
+    """A DICOM file that is not there any more, or not what it was."""
+
+
+class SliceSpool(AbstractContextManager["SliceSpool"]):
+    """Images of an import, compressed while they are in memory anyway, for the volume that is made of them later.
+
+    Each as the type that it would have alone, which nearly always is the type of the whole series.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115  closed by __exit__
+        self._pool = ThreadPoolExecutor(THREADS)
+        self._waiting: deque[tuple[tuple[str, str], Future[Slice]]] = deque()
+        self._places: dict[tuple[str, str], tuple[int, int, int, int, int]] = {}
+
+    def keep(self, frame: Frame, image: np.ndarray) -> None:
+        kind = element_type(frame.minimum, frame.maximum, frame.integral, 3 if image.ndim == 3 else 1)
+        voxels = convert(image, frame.slope, frame.intercept, kind)
+        self._waiting.append(((frame.sha256, kind), self._pool.submit(compress_slice, voxels)))
+        while len(self._waiting) > 2 * THREADS:
+            self._settle()
+
+    def find(self, image: SeriesImage, kind: str) -> Slice | None:
+        while self._waiting:
+            self._settle()
+        if (found := self._places.get((image.sha256, kind))) is None:
+            return None
+        offset, length, size, crc, check = found
+        return Slice(os.pread(self._file.fileno(), length, offset), size, crc, check)
+
+    def _settle(self) -> None:
+        key, future = self._waiting.popleft()
+        image = future.result()
+        self._places[key] = (self._file.tell(), len(image.piece), image.size, image.crc, image.check)
+        self._file.write(image.piece)
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self._file.close()
+
+
+def store_volume(
+    series: Series, spool: SliceSpool | None = None, on_slice: Callable[[], None] = lambda: None
+) -> StoredVolume:
+    """Makes the series' volume of all its images, from what was kept already where that is possible.
+
+    The caller holds the series' lock. `on_slice` is called for each image, and ends the work by raising. Raises
+    DamagedFile.
+    """
+    images = list(series.image_set.select_related("file", "series").order_by("number"))
+    kind = voxel_type(images, series.channels)
+    old = StoredVolume.objects.filter(series=series).first()
+    growing = GrowingFile(f"volumes/{series.pk}/{ids.new_id()}.nrrd", "new")
+    try:
+        with growing.path.open("xb") as file, _kept(old, kind, spool) as kept:
+            writer = SliceWriter(file, _header(series, kind, len(images)))
+            for number, image in _slices(images, kind, kept):
+                on_slice()
+                writer.add(number, image)
+            index = writer.finish()
+        growing.publish(durable=False)
+    except BaseException:
+        growing.discard()
+        raise
+    row, _ = StoredVolume.objects.update_or_create(
+        series=series,
+        defaults={
+            "storage_key": growing.key,
+            "element_type": kind,
+            "index": index,
+            "size": writer.position,
+            "used_at": clock.now(),
+        },
+    )
+    gone = [] if old is None else [old.storage_key]
+    transaction.on_commit(lambda: _delete(gone))
+    _make_room(row)
+    return row
+
+
+def _header(series: Series, kind: str, depth: int) -> bytes:
+    found = series.geometry
+    geometry = VolumeGeometry(tuple(found["spacing"]), tuple(found["origin"]), tuple(found["direction"]))
+    size = (series.width, series.height, depth)
+    return nrrd_header(element_type=kind, size=size, channels=series.channels, geometry=geometry, encoding="gzip")
+
+
+def slice_bytes(series: Series, kind: str) -> int:
+    return series.width * series.height * series.channels * np.dtype(kind).itemsize
+
+
+@contextmanager
+def open_volume(row: StoredVolume) -> Iterator[SliceReader]:
+    """Raises DamagedSlices where the file is gone."""
+    try:
+        file = default_storage.open(row.storage_key)
+    except FileNotFoundError:
+        raise DamagedSlices from None
+    with file:
+        yield SliceReader(cast(BinaryIO, file), bytes(row.index), slice_bytes(row.series, row.element_type))
+
+
+def note_use(row: StoredVolume) -> None:
+    """Volumes that nobody uses make room for others first."""
+    now = clock.now()
+    if row.used_at < now - NOTED:
+        StoredVolume.objects.filter(pk=row.pk).update(used_at=now)
+
+
+def is_current(row: StoredVolume, series: Series) -> bool:
+    """Whether it has all images of the series."""
+    return len(bytes(row.index)) == series.image_set.count() * ENTRY.itemsize
+
+
+def _slices(
+    images: Sequence[SeriesImage], kind: str, kept: Callable[[SeriesImage], Slice | None]
+) -> Iterator[tuple[int, Slice]]:
+    """All images in order, those that are not kept decoded."""
+    missing: list[SeriesImage] = []
+    for image in images:
+        found = kept(image)
+        if found is None:
+            missing.append(image)
+            continue
+        yield from decoded_slices(missing, kind)
+        missing.clear()
+        yield image.number, found
+    yield from decoded_slices(missing, kind)
+
+
+@contextmanager
+def _kept(
+    row: StoredVolume | None, kind: str, spool: SliceSpool | None
+) -> Iterator[Callable[[SeriesImage], Slice | None]]:
+    """Finds an image in the spool or in the volume that there was."""
+    with ExitStack() as stack:
+        old: SliceReader | None = None
+        if row is not None and row.element_type == kind:
+            with suppress(DamagedSlices):
+                old = stack.enter_context(open_volume(row))
+
+        def find(image: SeriesImage) -> Slice | None:
+            found = None if spool is None else spool.find(image, kind)
+            if found is None and old is not None and old.has([image.number]):
+                with suppress(DamagedSlices):
+                    found = old.slice(image.number)
+            return found
+
+        yield find
+
+
+def decoded_slices(images: Sequence[SeriesImage], kind: str) -> Iterator[tuple[int, Slice]]:
+    """Number and slice of each image, decoded from the DICOM files. Compresses several at once; the order stays."""
+    if not images:
+        return
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting: deque[tuple[int, Future[Slice]]] = deque()
+        for image, voxels in _decoded(images, kind):
+            waiting.append((image.number, pool.submit(compress_slice, voxels)))
+            if len(waiting) > 2 * THREADS:
+                number, future = waiting.popleft()
+                yield number, future.result()
+        for number, future in waiting:
+            yield number, future.result()
+
+
+def _decoded(images: Sequence[SeriesImage], kind: str) -> Iterator[tuple[SeriesImage, np.ndarray]]:
+    """Each image as (height, width[, 3]) of the type `kind`, rescaled, little-endian. Raises DamagedFile."""
+    for file, group in groupby(images, key=lambda image: image.file):
+        here = list(group)
+        try:
+            with default_storage.open(file.storage_key) as source:
+                _check(file, source)
+                frames = decode_frames(cast(BinaryIO, source), [image.frame for image in here])
+                for image, stored in zip(here, frames, strict=True):
+                    yield image, convert(stored, image.slope, image.intercept, kind)
+        except (FileNotFoundError, DicomRefused):
+            raise _damaged(here[0]) from None
+
+
+def _check(file: SeriesFile, source: Any) -> None:
+    """It is byte for byte what was received."""
+    if hashlib.file_digest(source, "sha256").hexdigest() != file.sha256:
+        raise FileNotFoundError
+    source.seek(0)
+
+
+def _damaged(image: SeriesImage) -> DamagedFile:
+    uid = image.series.series_uid
+    return DamagedFile(f"The DICOM file of image {image.number} of series {uid} is missing or damaged.")
+
+
+def voxel_type(images: Sequence[SeriesImage], channels: int) -> str:
+    """numpy name of the smallest type, int16 preferred, that holds every rescaled value of the images."""
+    return element_type(
+        min(image.minimum for image in images),
+        max(image.maximum for image in images),
+        all(image.integral for image in images),
+        channels,
+    )
+
+
+@transaction.atomic
+def current_volume(series: Series, *, anew: bool = False, on_slice: Callable[[], None] = lambda: None) -> StoredVolume:
+    """The volume of all images of the series, made where there is none, or `anew` where it proved damaged.
+
+    Waits while somebody else makes it. Raises DamagedFile.
+    """
+    row = StoredVolume.objects.filter(series=series).first()
+    if row is None or anew or not is_current(row, series):
+        lock_series(series.series_uid)
+        now = StoredVolume.objects.filter(series=series).first()
+        made = now is not None and is_current(now, series) and (row is None or now.storage_key != row.storage_key)
+        row = now if made else store_volume(series, on_slice=on_slice)
+    assert row is not None
+    note_use(row)
+    return row
+
+
+def lock_series(series_uid: str) -> None:
+    """Held until the transaction ends; also where the series has no row yet that could be locked."""
+    key = int.from_bytes(hashlib.sha256(series_uid.encode()).digest()[:8], "big", signed=True)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [key])
+
+
+def _make_room(newest: StoredVolume) -> None:
+    """Removes those that were not used for longest until the rest is within the bound."""
+    excess = (StoredVolume.objects.aggregate(all=Sum("size"))["all"] or 0) - settings.CASESTORE_VOLUME_CACHE
+    if excess <= 0:
+        return
+    others = StoredVolume.objects.exclude(pk=newest.pk).select_for_update(skip_locked=True).order_by("used_at", "pk")
+    gone: list[str] = []
+    for row in others.iterator(chunk_size=100):
+        if excess <= 0:
+            break
+        gone.append(row.storage_key)
+        excess -= row.size
+        row.delete()
+    transaction.on_commit(lambda: _delete(gone))
+
+
+def _delete(keys: Iterable[str]) -> None:
+    for key in keys:
+        default_storage.delete(key)

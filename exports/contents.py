@@ -1,0 +1,156 @@
+"""What an export of a revision is made of: its volumes and the voxels of its labels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, cast
+
+import orjson
+from django.conf import settings
+
+from cases.deflate import Deflated, inflated
+from cases.geometry import VolumeGeometry, volume_geometry
+from cases.image_numbers import PartialVolume
+from cases.label_bits import LabelVoxels
+from cases.models import Label, LabelType, Revision, RevisionSeries, SeriesImage
+from cases.services.blobs import map_blob
+from cases.services.series_import import plane_of
+from cases.services.volumes import current_volume, decoded_slices, open_volume, slice_bytes, voxel_type
+from cases.slices import SliceReader, pack_index
+from casestore.errors import CasestoreError
+from exports.models import ContentDigest
+
+# Up to so many bytes of compressed voxels stay in memory; more go to the spool.
+IN_MEMORY = 2**22
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file of an export. `made_of`: JSON from which its content follows; None where it is small or ever new.
+
+    The content can be read until the next member is asked for.
+    """
+
+    name: str
+    content: Deflated
+    made_of: Any = None
+
+    def sha256(self) -> str:
+        """Computed once for what it is made of, and remembered."""
+        if self.made_of is None:
+            return self._compute()
+        key = hashlib.sha256(orjson.dumps(self.made_of)).hexdigest()
+        known = ContentDigest.objects.filter(key=key).values_list("sha256", flat=True).first()
+        if known is None:
+            known = self._compute()
+            ContentDigest.objects.bulk_create([ContentDigest(key=key, sha256=known)], ignore_conflicts=True)
+        return known
+
+    def _compute(self) -> str:
+        digest = hashlib.sha256()
+        for chunk in inflated(self.content):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A series of a revision with its partial volume: `images[k]` is slice k."""
+
+    name: str
+    entry: RevisionSeries
+    images: list[SeriesImage]
+    geometry: VolumeGeometry
+    element_type: str
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """(x, y, z) in voxels."""
+        series = self.entry.series
+        return series.width, series.height, len(self.images)
+
+    @property
+    def channels(self) -> int:
+        return self.entry.series.channels
+
+    @cached_property
+    def voxel_labels(self) -> list[Label]:
+        return [label for label in self.entry.labels.all() if label.type == LabelType.VOXEL]
+
+    @property
+    def made_of(self) -> list[Any]:
+        """The digests of the images say all of their voxels."""
+        return [self.element_type, [image.sha256 for image in self.images]]
+
+
+def load_revision(pk: int) -> Revision | None:
+    """With everything that an export of it reads; None where its case was deleted."""
+    rows = Revision.objects.select_related("case__project").filter(pk=pk, case__deleted_at=None)
+    return rows.prefetch_related("series_set__series", "series_set__labels__blob").first()
+
+
+def volumes_of(revision: Revision) -> list[Volume]:
+    """Raises CasestoreError where an image is not stored."""
+    return [_volume(f"vol{index:03d}", entry) for index, entry in enumerate(revision.series_set.all())]
+
+
+def _volume(name: str, entry: RevisionSeries) -> Volume:
+    series, numbers = entry.series, PartialVolume(entry.start, entry.end, entry.delta).numbers()
+    rows = SeriesImage.objects.filter(series=series, number__in=numbers).select_related("file", "series")
+    by_number = {image.number: image for image in rows}
+    if len(by_number) != len(numbers):
+        missing = next(number for number in numbers if number not in by_number)
+        raise CasestoreError(f"Image {missing} of series {series.series_uid} is not stored here.")
+    images = [by_number[number] for number in numbers]
+    spacing = series.geometry.get("spacing")
+    geometry = volume_geometry(
+        [plane_of(image) for image in images], step=entry.delta, fallback_z=spacing[2] if spacing else None
+    )
+    return Volume(name, entry, images, geometry, voxel_type(images, series.channels))
+
+
+@contextmanager
+def spool() -> Iterator[BinaryIO]:
+    """A file for the compressed pieces of one member."""
+    with SpooledTemporaryFile(IN_MEMORY, prefix="casestore-", dir=settings.FILE_UPLOAD_TEMP_DIR) as file:
+        yield cast(BinaryIO, file)
+
+
+@contextmanager
+def voxels_of(volume: Volume, *, anew: bool, on_slice: Callable[[], None]) -> Iterator[Deflated]:
+    """The voxels, little-endian, slice by slice, from the stored volume of the series.
+
+    `anew`: what is stored proved damaged. Where the partial volume takes another type than the series, its images are
+    decoded. Raises DamagedFile, and DamagedSlices while the content is read.
+    """
+    series, numbers = volume.entry.series, [image.number for image in volume.images]
+    with ExitStack() as stack:
+        row = current_volume(series, anew=anew, on_slice=on_slice)
+        if row.element_type == volume.element_type:
+            yield stack.enter_context(open_volume(row)).pieces(numbers)
+            return
+        file = stack.enter_context(spool())
+        index = []
+        for number, image in decoded_slices(volume.images, volume.element_type):
+            on_slice()
+            index.append((number, file.tell(), file.write(image.piece), image.crc, image.check))
+        yield SliceReader(file, pack_index(index), slice_bytes(series, volume.element_type)).pieces(numbers)
+
+
+def label_voxels(label: Label) -> LabelVoxels:
+    """Of an empty label (`voxels` null): a box without voxels. Raises CasestoreError."""
+    if label.data.get("voxels") is None:
+        return LabelVoxels(b"", (0, 0, 0), (0, 0, 0))
+    if label.blob is None:
+        raise CasestoreError(f"The voxels of label {label.position} are not stored here.")
+    origin, size = ((int(x), int(y), int(z)) for x, y, z in (label.data["origin"], label.data["size"]))
+    return LabelVoxels(map_blob(label.blob), origin, size)
+
+
+def label_made_of(label: Label, value: int) -> list[Any]:
+    return [value, label.data.get("voxels"), label.data.get("origin"), label.data.get("size")]

@@ -1,0 +1,1 @@
+"""What the files of an export look like, a module for each format."""

@@ -1,0 +1,106 @@
+"""Label volumes as compressed pieces: what is painted, and runs of zeros between. numpy only, no Django.
+
+Only the band of rows that labels reach on a slice is ever made; nothing has the size of a volume.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+import numpy as np
+
+from cases.deflate import Deflated, crc32, deflate, joined, zeros
+from cases.label_bits import LabelVoxels
+
+CHUNK = 2**20
+
+
+@dataclass(slots=True)
+class Painted:
+    """A label volume. `counts[i]`: voxels of label i of the request; `covered[i, j]`: those of i that j lies over."""
+
+    content: Deflated
+    counts: list[int]
+    covered: Counter[tuple[int, int]] = field(default_factory=Counter)
+
+    def visible(self, label: int) -> int:
+        """Voxels that have this label's value in the end."""
+        return self.counts[label] - sum(n for (under, _), n in self.covered.items() if under == label)
+
+
+def paint_labels(
+    labels: Sequence[tuple[int, LabelVoxels]], size: Sequence[int], dtype: np.dtype, spool: BinaryIO
+) -> Painted:
+    """A volume of `size` (x, y, z), each label painted with its value (not 0), later over earlier.
+
+    The compressed pieces of what is painted go to `spool`, from its present position on; it must stay open and as it
+    is until the content has been read.
+    """
+    painted = Painted(zeros(0), [0] * len(labels))
+    width, height, depth = size
+    row = width * dtype.itemsize
+    pieces: list[Deflated] = []
+    empty = 0
+    for k in range(depth):
+        here = [(index, label) for index, (_, label) in enumerate(labels) if label.reaches(k)]
+        first = min((label.origin[1] for _, label in here), default=height)
+        last = max((label.origin[1] + label.size[1] for _, label in here), default=height)
+        empty += first * row
+        if here:
+            band = _band(here, k, (first, last, width), labels, painted, dtype)
+            if band.any():
+                pieces += [zeros(empty), spooled(band, spool)]
+                empty = 0
+            else:
+                empty += band.nbytes
+        empty += (height - last) * row
+    pieces.append(zeros(empty))
+    painted.content = joined(pieces)
+    return painted
+
+
+def _band(
+    here: Sequence[tuple[int, LabelVoxels]],
+    k: int,
+    place: tuple[int, int, int],
+    labels: Sequence[tuple[int, LabelVoxels]],
+    painted: Painted,
+    dtype: np.dtype,
+) -> np.ndarray:
+    """Rows first to last of slice k."""
+    first, last, width = place
+    band = np.zeros((last - first, width), dtype.newbyteorder("<"))
+    # Which label lies on top, from 1; only where more than one may.
+    top = np.zeros(band.shape, np.uint32) if len(here) > 1 else None
+    for index, label in here:
+        x, y = label.origin[0], label.origin[1] - first
+        window = np.s_[y : y + label.size[1], x : x + label.size[0]]
+        mask = label.slice_bits(k).view(bool)
+        painted.counts[index] += int(np.count_nonzero(mask))
+        band[window][mask] = labels[index][0]
+        if top is not None:
+            below = top[window][mask]
+            if below.any():
+                found, counts = np.unique(below[below > 0], return_counts=True)
+                for under, count in zip(found.tolist(), counts.tolist(), strict=True):
+                    painted.covered[under - 1, index] += count
+            top[window][mask] = index + 1
+    return band
+
+
+def spooled(band: np.ndarray, spool: BinaryIO) -> Deflated:
+    """A C-contiguous array as a piece, which is kept in `spool`."""
+    start, length = spool.tell(), spool.write(deflate(band.data))
+
+    def read() -> Iterator[bytes]:
+        spool.seek(start)
+        left = length
+        while left:
+            chunk = spool.read(min(left, CHUNK))
+            left -= len(chunk)
+            yield chunk
+
+    return Deflated(band.nbytes, crc32(band.data), length, read)
