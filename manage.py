@@ -18,6 +18,7 @@ WITHOUT_SERVERS = {
     "help",
     "makemessages",
     "spectacular",
+    "verify_export",
     "startapp",
     "version",
 }

@@ -101,7 +101,7 @@ def volumes_of(revision: Revision) -> list[Volume]:
 
 def _volume(name: str, entry: RevisionSeries) -> Volume:
     series, numbers = entry.series, PartialVolume(entry.start, entry.end, entry.delta).numbers()
-    rows = SeriesImage.objects.filter(series=series, number__in=numbers).select_related("file", "series")
+    rows = SeriesImage.objects.filter(series=series, number__in=numbers)
     by_number = {image.number: image for image in rows}
     if len(by_number) != len(numbers):
         missing = next(number for number in numbers if number not in by_number)

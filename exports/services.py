@@ -23,7 +23,7 @@ class Wanted:
     revision_index: int = -1
 
 
-def request_export(*, user: User, wanted: Sequence[Wanted], options: dict[str, str]) -> Task:
+def request_export(*, user: User, wanted: Sequence[Wanted], options: dict[str, Any]) -> Task:
     """Needs `downloadVolume`, and `read` in the project of every case."""
     from exports.tasks import export_mhd
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -11,9 +11,17 @@ from rest_framework.views import APIView
 from casestore.accounts.authentication import user_of
 from casestore.accounts.idempotency import idempotent
 from casestore.api.openapi import IDEMPOTENCY_KEY, refusals
+from casestore.api.parameters import flag
 from casestore.tasks.serializers import TaskIdSerializer
 from exports import services
 from exports.serializers import ExportSerializer
+
+STRICT = OpenApiParameter(
+    "strict",
+    str,
+    enum=["0", "1"],
+    description="1: the first case that cannot be exported fails the task; else it is left out, and told.",
+)
 
 
 class ExportMhdView(APIView):
@@ -23,7 +31,7 @@ class ExportMhdView(APIView):
 
     @extend_schema(
         operation_id="cases_export_mhd",
-        parameters=[IDEMPOTENCY_KEY],
+        parameters=[STRICT, IDEMPOTENCY_KEY],
         request=ExportSerializer,
         responses={201: TaskIdSerializer, **refusals(404, 422)},
     )
@@ -31,7 +39,7 @@ class ExportMhdView(APIView):
     def post(self, request: Request) -> Response:
         body = ExportSerializer(data=request.data)
         body.is_valid(raise_exception=True)
-        options = dict(body.validated_data)
+        options = dict(body.validated_data) | {"strict": flag(request, "strict")}
         wanted = options.pop("caseIds")
         task = services.request_export(user=user_of(request), wanted=wanted, options=options)
         return Response({"taskId": task.task_id}, status=201)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from cases.geometry import Plane, volume_geometry
 from cases.image_numbers import format_image_numbers
 from cases.models import Case, RevisionSeries, Series, SeriesFile, SeriesImage
 from cases.services.cases import copy_patient
-from cases.services.volumes import SliceSpool, lock_series, store_volume, voxel_type
+from cases.services.volumes import THREADS, SliceSpool, lock_series, store_volume, voxel_type
 from casestore import clock, ids
 from casestore.accounts.models import Domain
 
@@ -180,18 +181,25 @@ def _describe(layout: PixelLayout) -> str:
     return f"{layout.width} x {layout.height} {kind}"
 
 
+def _store_file(key: str, path: Path) -> tuple[int, str]:
+    """Size and SHA-256 of the file, which then is in the storage."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        size = file.tell()
+        file.seek(0)
+        default_storage.save(key, File(file))
+    return size, sha256
+
+
 def _store_files(series: Series, fresh: Sequence[Fresh], stored: list[str]) -> None:
     """Keeps the files byte for byte, under names of ours, and a row for each of them and of their new images."""
-    files = []
-    for source, instance, _ in fresh:
-        key = f"dicom/{series.pk}/{ids.new_id()}.dcm"
-        stored.append(key)
-        with source.path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.tell()
-            file.seek(0)
-            default_storage.save(key, File(file))
-        row = SeriesFile(
+    keys = [f"dicom/{series.pk}/{ids.new_id()}.dcm" for _ in fresh]
+    stored += keys
+    # Waiting for the disk takes longest; several files wait at once.
+    with ThreadPoolExecutor(THREADS) as pool:
+        done = list(pool.map(_store_file, keys, [source.path for source, _, _ in fresh]))
+    files = [
+        SeriesFile(
             series=series,
             sop_instance_uid=instance.sop_instance_uid,
             sop_class_uid=instance.sop_class_uid,
@@ -200,7 +208,8 @@ def _store_files(series: Series, fresh: Sequence[Fresh], stored: list[str]) -> N
             size=size,
             sha256=sha256,
         )
-        files.append(row)
+        for key, (size, sha256), (_, instance, _) in zip(keys, done, fresh, strict=True)
+    ]
     SeriesFile.objects.bulk_create(files, batch_size=BATCH)
     images = (
         SeriesImage(

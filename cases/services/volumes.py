@@ -23,7 +23,7 @@ import numpy as np
 from django.conf import settings
 from django.core.files.storage import default_storage
 from django.db import connection, transaction
-from django.db.models import Sum
+from django.db.models import Sum, prefetch_related_objects
 
 from cases.dicom.errors import DicomRefused
 from cases.dicom.instance import Frame
@@ -55,6 +55,7 @@ class SliceSpool(AbstractContextManager["SliceSpool"]):
 
     def __init__(self, folder: Path) -> None:
         self._file = TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115  closed by __exit__
+        self._end = 0
         self._pool = ThreadPoolExecutor(THREADS)
         self._waiting: deque[tuple[tuple[str, str], Future[Slice]]] = deque()
         self._places: dict[tuple[str, str], tuple[int, int, int, int, int]] = {}
@@ -77,8 +78,8 @@ class SliceSpool(AbstractContextManager["SliceSpool"]):
     def _settle(self) -> None:
         key, future = self._waiting.popleft()
         image = future.result()
-        self._places[key] = (self._file.tell(), len(image.piece), image.size, image.crc, image.check)
-        self._file.write(image.piece)
+        self._places[key] = (self._end, len(image.piece), image.size, image.crc, image.check)
+        self._end += self._file.write(image.piece)
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
@@ -93,7 +94,7 @@ def store_volume(
     The caller holds the series' lock. `on_slice` is called for each image, and ends the work by raising. Raises
     DamagedFile.
     """
-    images = list(series.image_set.select_related("file", "series").order_by("number"))
+    images = list(series.image_set.order_by("number"))
     kind = voxel_type(images, series.channels)
     old = StoredVolume.objects.filter(series=series).first()
     growing = GrowingFile(f"volumes/{series.pk}/{ids.new_id()}.nrrd", "new")
@@ -199,6 +200,7 @@ def decoded_slices(images: Sequence[SeriesImage], kind: str) -> Iterator[tuple[i
     """Number and slice of each image, decoded from the DICOM files. Compresses several at once; the order stays."""
     if not images:
         return
+    prefetch_related_objects(images, "file", "series")
     with ThreadPoolExecutor(THREADS) as pool:
         waiting: deque[tuple[int, Future[Slice]]] = deque()
         for image, voxels in _decoded(images, kind):

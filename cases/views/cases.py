@@ -38,7 +38,7 @@ from casestore.api.openapi import (
     TOTAL_HEADERS,
     refusals,
 )
-from casestore.errors import BadRequest
+from casestore.api.parameters import flag
 
 FORCE = OpenApiParameter("force", str, enum=["0", "1"], description="1: the case leaves every user's my lists.")
 
@@ -109,10 +109,8 @@ class CaseView(APIView):
 
         403 while it is in somebody's my list, unless `force` is 1: then it leaves all lists.
         """
-        force = request.query_params.get("force", "")
-        if force not in {"", "0", "1"}:
-            raise BadRequest("force must be 0 or 1.")
-        delete_case(user=user_of(request), case_id=case_id, force=force == "1", expected=expected_versions(request))
+        force = flag(request, "force")
+        delete_case(user=user_of(request), case_id=case_id, force=force, expected=expected_versions(request))
         return Response(status=204)
 
 

@@ -1,0 +1,193 @@
+"""Checks every promise that an archive's manifest makes: `python -m exports.verify FILE…`. No Django, no database.
+
+Files and their sizes and SHA-256; headers that fit their volumes; one geometry for a volume and its labels; for each
+label its voxels. The archive is read once, a chunk at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import json
+import sys
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+CHUNK = 2**20
+MANIFEST = "manifest.json"
+# What is read whole: headers and JSON.
+MAX_TEXT = 64 * 2**20
+TEXTS = (".json", ".mhd")
+LABELS = "-label"
+ELEMENT_BYTES = {"MET_UCHAR": 1, "MET_CHAR": 1, "MET_USHORT": 2, "MET_SHORT": 2, "MET_INT": 4, "MET_FLOAT": 4}
+OWN_LINES = ("ElementType", "ElementDataFile", "ElementNumberOfChannels")
+
+
+@dataclass(slots=True)
+class Seen:
+    """A file as it is in the archive. `values[v]`: voxels of value v, of label volumes."""
+
+    size: int
+    sha256: str
+    text: bytes | None = None
+    values: np.ndarray | None = field(default=None)
+
+
+def verify(path: Path) -> list[str]:
+    """What is wrong with the archive, a sentence for each; empty where nothing is."""
+    try:
+        seen = {}
+        for name, file in _members(path):
+            if name in seen:
+                return [f"{name} is there twice."]
+            seen[name] = _look(name, file)
+    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
+        return [f"The archive cannot be read: {type(error).__name__}: {error}"]
+    manifest = seen.pop(MANIFEST, None)
+    if manifest is None or manifest.text is None:
+        return ["There is no manifest.json."]
+    try:
+        return list(_problems(json.loads(manifest.text), seen))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return [f"manifest.json is not that of an export: {type(error).__name__}."]
+
+
+def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    with ExitStack() as stack:
+        if zipfile.is_zipfile(path):
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            for info in archive.infolist():
+                with archive.open(info) as file:
+                    yield info.filename, file
+            return
+        unzipped = stack.enter_context(gzip.open(path))
+        tar = stack.enter_context(tarfile.open(fileobj=unzipped, mode="r|"))
+        for member in tar:
+            file_of_member = tar.extractfile(member)
+            if file_of_member is None:
+                raise tarfile.TarError(f"{member.name} is no regular file")
+            yield member.name, file_of_member
+        # To the end, where the checksum of all of it is.
+        while unzipped.read(CHUNK):
+            pass
+
+
+def _look(name: str, file: IO[bytes]) -> Seen:
+    digest, size = hashlib.sha256(), 0
+    is_label = LABELS in name.rpartition("/")[2] and name.endswith(".raw")
+    keep = name.endswith(TEXTS)
+    text = bytearray()
+    # The bytes' values tell those of uint8; of uint16 the even bytes are the low ones.
+    pairs = np.zeros(65536, np.int64) if is_label else None
+    singles = np.zeros(256, np.int64) if is_label else None
+    while chunk := file.read(CHUNK):
+        digest.update(chunk)
+        size += len(chunk)
+        if keep and size <= MAX_TEXT:
+            text += chunk
+        if singles is not None and pairs is not None:
+            singles += np.bincount(np.frombuffer(chunk, np.uint8), minlength=256)
+            pairs += np.bincount(np.frombuffer(chunk[: len(chunk) // 2 * 2], "<u2"), minlength=65536)
+    values = None if singles is None or pairs is None else np.concatenate([singles, pairs])
+    return Seen(size, digest.hexdigest(), bytes(text) if keep else None, values)
+
+
+def _problems(manifest: dict[str, Any], seen: dict[str, Seen]) -> Iterator[str]:
+    promised: set[str] = set()
+    for case in manifest["cases"]:
+        if case["status"] != "packed":
+            if leftover := [name for name in seen if name.startswith(f"{case['folder']}/")]:
+                yield f"{case['folder']} was left out, but {leftover[0]} is there."
+            continue
+        for file in case["files"]:
+            promised.add(file["name"])
+            yield from _file_problems(file, seen.get(file["name"]))
+        yield from _case_problems(case, seen)
+    for name in sorted(seen.keys() - promised):
+        yield f"{name} is not in the manifest."
+
+
+def _file_problems(file: dict[str, Any], found: Seen | None) -> Iterator[str]:
+    name = file["name"]
+    if found is None:
+        yield f"{name} is missing."
+    elif found.size != file["size"]:
+        yield f"{name} has {found.size} bytes instead of {file['size']}."
+    elif found.sha256 != file["sha256"]:
+        yield f"{name} has another SHA-256."
+
+
+def _case_problems(case: dict[str, Any], seen: dict[str, Seen]) -> Iterator[str]:
+    folder = case["folder"]
+    data = seen.get(f"{folder}/data.json")
+    if data is not None and data.text is not None:
+        document = json.loads(data.text)
+        if (document.get("caseId"), document.get("updatedAt")) != (case["caseId"], case["revisionDate"]):
+            yield f"{folder}/data.json is of another case or revision."
+    headers = {name: found for name, found in seen.items() if name.startswith(f"{folder}/") and name.endswith(".mhd")}
+    for name, found in headers.items():
+        yield from _header_problems(name, _header(found), seen)
+    for series in case["series"]:
+        volume = f"{folder}/{series['volume']}"
+        own = {name: _header(found) for name, found in headers.items() if name.startswith(volume)}
+        places = {tuple((k, v) for k, v in header.items() if k not in OWN_LINES) for header in own.values()}
+        if len(places) > 1:
+            yield f"{volume} and its labels have different geometries."
+        for label in series["labels"]:
+            yield from _label_problems(f"{folder}/{label['file']}", label, own, seen)
+
+
+def _header(found: Seen) -> dict[str, str]:
+    lines = (found.text or b"").decode("ascii", "replace").splitlines()
+    return {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
+
+
+def _header_problems(name: str, header: dict[str, str], seen: dict[str, Seen]) -> Iterator[str]:
+    data = seen.get(f"{name.rpartition('/')[0]}/{header.get('ElementDataFile', '')}")
+    if data is None:
+        yield f"{name} names a data file that is not there."
+        return
+    size = ELEMENT_BYTES.get(header.get("ElementType", ""), 0) * int(header.get("ElementNumberOfChannels", "1"))
+    for extent in header.get("DimSize", "0").split():
+        size *= int(extent)
+    if data.size != size:
+        yield f"{name} describes {size} bytes; its data file has {data.size}."
+
+
+def _label_problems(
+    name: str, label: dict[str, Any], headers: dict[str, dict[str, str]], seen: dict[str, Seen]
+) -> Iterator[str]:
+    found = seen.get(name)
+    if found is None or found.values is None:
+        if name.endswith(".raw"):
+            yield f"{name}, which holds label {label['index']}, is missing."
+        return
+    header = headers.get(name.removesuffix(".raw") + ".mhd", {})
+    values = found.values[256:] if header.get("ElementType") == "MET_USHORT" else found.values[:256]
+    count = int(values[label["value"]])
+    if count != label["voxelsInFile"]:
+        yield f"{name}: label {label['index']} has {count} voxels instead of {label['voxelsInFile']}."
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m exports.verify", description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    failed = False
+    for path in parser.parse_args(arguments).files:
+        problems = verify(path)
+        failed = failed or bool(problems)
+        sys.stdout.write("".join(f"{path}: {problem}\n" for problem in problems) or f"{path}: as promised\n")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,392 @@
+"""What exports promise beyond their files: manifests, cases left out, going on after a crash, the cache of volumes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from django.core.files.storage import default_storage
+from django.core.management import CommandError, call_command
+
+from cases.image_numbers import PartialVolume
+from cases.models import Blob, Series, SeriesFile, StoredVolume
+from casestore.embedded.places import ROOT
+from casestore.errors import CasestoreError
+from casestore.tasks.models import Task
+from casestore.tasks.services import Progress, Superseded
+from exports.models import ContentDigest
+from exports.packing import pack
+from exports.services import Wanted, request_export
+from exports.verify import verify
+from tests.dicom import SERIES_UID, image, write_series
+from tests.test_export import export, make_case
+from tests.test_import import run, wait
+from tests.world import World, make_world, voxel_label
+
+OPTIONS = {"labelPackType": "isolated", "compressionFormat": "tgz", "mhdLineEnding": "lf", "strict": False}
+
+
+@pytest.fixture
+def cases(world: World, tmp_path: Path) -> list[str]:
+    """Three cases on series of their own, the first with labels that overlap."""
+    made = []
+    for number in range(3):
+        uid = f"{SERIES_UID}.{number}"
+        write_series(tmp_path / uid, range(1, 5), SeriesInstanceUID=uid, pixels=noise(number))
+        run(tmp_path / uid, spool=tmp_path)
+        made.append(make_case(world, uid, PartialVolume(4, 1, -1), labels(world) if number == 0 else []))
+    return made
+
+
+def noise(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-1000, 1000, (4, 6)).astype(np.int16)
+
+
+def labels(world: World) -> list[dict[str, Any]]:
+    box = np.ones((2, 2, 3), bool)
+    sha1 = world.blob(box)
+    return [
+        voxel_label(sha1, [0, 0, 0], [3, 2, 2], name="under"),
+        {"type": "point", "data": {"location": [1, 1, 1]}},
+        voxel_label(sha1, [2, 1, 1], [3, 2, 2], name="over"),
+        voxel_label(None, [0, 0, 0], [1, 1, 1]),
+    ]
+
+
+class Stop(Progress):
+    """Progress that is cut off when so many cases are done, as by a crash."""
+
+    def __init__(self, task: Task, after: int) -> None:
+        super().__init__(task)
+        self.after = after
+
+    def report(self, finished: int, message: str, **options: Any) -> None:
+        if finished >= self.after:
+            raise Superseded
+        super().report(finished, message, **options)
+
+
+def packed(world: World, cases: list[str], **options: Any) -> tuple[Any, bytes]:
+    """The result of packing, in this process, and the archive."""
+    task = make_task(world, cases, **options)
+    result = pack(task, Progress(task))
+    return result, content(result)
+
+
+def make_task(world: World, cases: list[str], **options: Any) -> Task:
+    wanted = [Wanted(case) for case in cases]
+    return request_export(user=world.user("everything"), wanted=wanted, options=OPTIONS | options)
+
+
+def content(result: Any) -> bytes:
+    with default_storage.open(result.key) as file:
+        data: bytes = file.read()
+    assert (result.size, result.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    return data
+
+
+def files(data: bytes) -> dict[str, bytes]:
+    if data[:2] == b"PK":
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        return {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
+
+
+def manifest(data: bytes) -> Any:
+    return json.loads(files(data)["manifest.json"])
+
+
+@pytest.mark.parametrize("kind", ["tgz", "zip"])
+@pytest.mark.parametrize("pack_type", ["isolated", "combined"])
+def test_the_manifest_says_what_is_there(world: World, cases: list[str], kind: str, pack_type: str) -> None:
+    _, data = packed(world, cases, compressionFormat=kind, labelPackType=pack_type)
+    found, told = files(data), manifest(data)
+    assert list(found)[-1] == "manifest.json"
+    assert told["options"] == {"labelPackType": pack_type, "mhdLineEnding": "lf", "compressionFormat": kind}
+    assert [case["caseId"] for case in told["cases"]] == cases
+    promised = {file["name"]: file for case in told["cases"] for file in case["files"]}
+    assert set(promised) == set(found) - {"manifest.json"}
+    for name, file in promised.items():
+        assert file["size"] == len(found[name])
+        assert file["sha256"] == hashlib.sha256(found[name]).hexdigest()
+    (series,) = told["cases"][0]["series"]
+    assert series["partialVolumeDescriptor"] == {"start": 4, "end": 1, "delta": -1}
+    shown = [(entry["index"], entry["name"], entry["voxels"], entry["voxelsInFile"]) for entry in series["labels"]]
+    if pack_type == "isolated":
+        assert shown == [(0, "under", 12, 12), (2, "over", 12, 12), (3, None, 0, 0)]
+        assert "overlaps" not in series
+    else:
+        assert shown == [(0, "under", 12, 11), (2, "over", 12, 12), (3, None, 0, 0)]
+        assert series["overlaps"] == [{"label": 0, "by": 2, "voxelsPaintedOver": 1}]
+        assert [entry["value"] for entry in series["labels"]] == [1, 3, 4]
+
+
+def test_digests_are_remembered(world: World, cases: list[str]) -> None:
+    _, first = packed(world, cases[:1])
+    assert ContentDigest.objects.count() == 4
+    # What is remembered is what is told: a forged digest shows that nothing was computed again.
+    ContentDigest.objects.update(sha256="0" * 64)
+    _, second = packed(world, cases[:1])
+    digests = [file["sha256"] for file in manifest(second)["cases"][0]["files"]]
+    assert digests.count("0" * 64) == 4
+    assert {name: data for name, data in files(first).items() if name != "manifest.json"} == {
+        name: data for name, data in files(second).items() if name != "manifest.json"
+    }
+
+
+def test_later_changes_of_the_case_do_not_change_an_export(world: World, cases: list[str]) -> None:
+    _, before = packed(world, cases)
+    client = world.client("everything")
+    assert client.put(f"/api/cases/{cases[0]}/tags", ["new"]).status_code == 204
+    StoredVolume.objects.all().delete()
+    ContentDigest.objects.all().delete()
+    _, after = packed(world, cases)
+    assert after == before
+
+
+def break_dicom(uid: str) -> None:
+    key = SeriesFile.objects.filter(series__series_uid=uid).order_by("pk")[1].storage_key
+    path = Path(default_storage.path(key))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    forget_volume(uid)
+
+
+def remove_dicom(uid: str) -> None:
+    key = SeriesFile.objects.filter(series__series_uid=uid).order_by("pk")[1].storage_key
+    Path(default_storage.path(key)).unlink()
+    forget_volume(uid)
+
+
+def forget_volume(uid: str) -> None:
+    for row in StoredVolume.objects.filter(series__series_uid=uid):
+        Path(default_storage.path(row.storage_key)).unlink()
+
+
+@pytest.mark.parametrize("damage", [break_dicom, remove_dicom])
+@pytest.mark.parametrize("kind", ["tgz", "zip"])
+def test_a_case_that_fails_is_left_out_whole(
+    world: World, cases: list[str], damage: Callable[[str], None], kind: str, tmp_path: Path
+) -> None:
+    damage(f"{SERIES_UID}.1")
+    result, data = packed(world, cases, compressionFormat=kind)
+    found, told = files(data), manifest(data)
+    assert {name.split("/")[0] for name in found} == {cases[0], cases[2], "manifest.json"}
+    reason = f"The DICOM file of image 2 of series {SERIES_UID}.1 is missing or damaged."
+    assert [case["status"] for case in told["cases"]] == ["packed", "failed", "packed"]
+    assert told["cases"][1]["reason"] == reason
+    assert [row["status"] for row in result.results] == ["packed", "failed", "packed"]
+    assert result.results[1]["reason"] == reason
+    assert reason in result.message
+    (tmp_path / "archive").write_bytes(data)
+    assert verify(tmp_path / "archive") == []
+    # The others are what they are without the failed one between them.
+    _, alone = packed(world, [cases[0], cases[2]], compressionFormat=kind)
+    assert {n: d for n, d in files(alone).items() if "/" in n} == {n: d for n, d in found.items() if "/" in n}
+
+
+def test_strict_exports_fail_with_the_first_case(world: World, cases: list[str]) -> None:
+    remove_dicom(f"{SERIES_UID}.1")
+    with pytest.raises(CasestoreError, match=f"^{cases[1]}: The DICOM file of image 2"):
+        packed(world, cases, strict=True)
+    assert archives() == []
+
+
+def test_when_every_case_fails_so_does_the_export(world: World, cases: list[str]) -> None:
+    remove_dicom(f"{SERIES_UID}.1")
+    with pytest.raises(CasestoreError, match=r"^No case could be exported\."):
+        packed(world, cases[1:2])
+    assert archives() == []
+
+
+def archives() -> list[Path]:
+    folder = Path(default_storage.path("exports"))
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_strict_through_the_api(worker: Path, tmp_path: Path) -> None:
+    world = make_world()
+    write_series(tmp_path / "in", [1])
+    run(tmp_path / "in", spool=tmp_path)
+    world.series()
+    good, bad = world.case(SERIES_UID).case_id, world.case().case_id
+    client = world.client("everything")
+    told = {}
+    for strict in ("0", "1"):
+        answer = client.post(f"/api/cases/export-mhd?strict={strict}", {"caseIds": [good, bad]})
+        told[strict] = wait(client, answer.json()["taskId"])
+    assert told["0"]["status"] == "finished"
+    assert "1 left out" in told["0"]["finishedMessage"]
+    assert told["1"]["status"] == "error"
+    assert told["1"]["errorMessage"] == f"{bad}: Image 1 of series 1.2.3 is not stored here."
+    assert client.post("/api/cases/export-mhd?strict=yes", {"caseIds": [good]}).status_code == 400
+
+
+def test_damaged_label_voxels_are_noticed(world: World, cases: list[str]) -> None:
+    path = Path(default_storage.path(Blob.objects.get().storage_key))
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+    result, _ = packed(world, cases)
+    assert "are damaged" in result.results[0]["reason"]
+    path.unlink()
+    result, _ = packed(world, cases)
+    assert "not stored any more" in result.results[0]["reason"]
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "gone", "row gone"])
+def test_a_damaged_cache_is_made_again(world: World, cases: list[str], how: str) -> None:
+    _, before = packed(world, cases)
+    row = StoredVolume.objects.get(series__series_uid=f"{SERIES_UID}.1")
+    path = Path(default_storage.path(row.storage_key))
+    data = bytearray(path.read_bytes())
+    if how == "flipped":
+        data[-40] ^= 1
+        path.write_bytes(data)
+    elif how == "cut":
+        path.write_bytes(data[:-40])
+    elif how == "gone":
+        path.unlink()
+    else:
+        row.delete()
+    _, after = packed(world, cases)
+    assert after == before
+
+
+def test_the_cache_is_bounded(
+    world: World, cases: list[str], settings: Any, django_capture_on_commit_callbacks: Any
+) -> None:
+    _, before = packed(world, cases)
+    settings.CASESTORE_VOLUME_CACHE = 0
+    StoredVolume.objects.filter(series__series_uid=f"{SERIES_UID}.2").delete()
+    (gone,) = Path(default_storage.path("volumes")).glob(f"{Series.objects.get(series_uid=f'{SERIES_UID}.2').pk}/*")
+    gone.unlink()
+    with django_capture_on_commit_callbacks(execute=True):
+        _, after = packed(world, cases)
+    assert after == before
+    # The newest stays until another is made.
+    assert StoredVolume.objects.count() == 1
+    assert len(list(Path(default_storage.path("volumes")).rglob("*.nrrd"))) == 1
+
+
+def test_a_part_of_another_type_than_its_series(world: World, tmp_path: Path) -> None:
+    """The series needs int32, two of its images fit int16."""
+    for number, value in ((1, 1), (2, 2), (3, 70000)):
+        write_series(tmp_path / "in", [number], pixels=np.full((4, 6), value, np.int32))
+    run(tmp_path / "in", spool=tmp_path)
+    case = make_case(world, SERIES_UID, PartialVolume(2, 1, -1), [])
+    _, data = packed(world, [case])
+    found = files(data)
+    assert b"MET_SHORT" in found[f"{case}/vol000.mhd"]
+    voxels = np.frombuffer(found[f"{case}/vol000.raw"], "<i2").reshape(2, 4, 6)
+    assert [int(plane[0, 0]) for plane in voxels] == [2, 1]
+
+
+@pytest.mark.parametrize("kind", ["tgz", "zip"])
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_crash_costs_no_case_that_was_packed(world: World, cases: list[str], kind: str, after: int) -> None:
+    _, whole = packed(world, cases, compressionFormat=kind)
+    task = make_task(world, cases, compressionFormat=kind)
+    with pytest.raises(Superseded):
+        pack(task, Stop(task, after))
+    assert len(task.checkpoint["cases"]) == after
+    # The cases that were packed cannot be packed any more: they must come from what there is.
+    for number in range(after):
+        remove_dicom(f"{SERIES_UID}.{number}")
+    result = pack(task, Progress(task))
+    assert content(result) == whole
+    assert [path.name for path in archives() if path.name.endswith(".part")] == []
+
+
+@pytest.mark.parametrize("how", ["gone", "cut", "changed"])
+def test_what_a_crash_damaged_is_packed_again(world: World, cases: list[str], how: str) -> None:
+    _, whole = packed(world, cases)
+    task = make_task(world, cases)
+    with pytest.raises(Superseded):
+        pack(task, Stop(task, 2))
+    (partial,) = [path for path in archives() if path.name.endswith(".part")]
+    data = bytearray(partial.read_bytes())
+    data[100] ^= 1
+    if how == "gone":
+        partial.unlink()
+    else:
+        partial.write_bytes(data[:50] if how == "cut" else data)
+    assert content(pack(task, Progress(task))) == whole
+
+
+TAMPERED: list[tuple[str, Callable[[dict[str, bytes]], None]]] = [
+    ("has another SHA-256", lambda f: f.update({first(f, "vol000.raw"): bytes(192)})),
+    ("is missing", lambda f: f.pop(first(f, "vol000.raw")) and None),
+    ("bytes instead of", lambda f: f.update({first(f, "data.json"): b"{}"})),
+    ("is not in the manifest", lambda f: f.update({"more": b""})),
+    ("no manifest", lambda f: f.pop("manifest.json") and None),
+    ("is not that of an export", lambda f: f.update({"manifest.json": b"[]"})),
+    ("voxels instead of", lambda f: edit(f, '"voxelsInFile": 12', '"voxelsInFile": 13')),
+    ("is of another case", lambda f: edit(f, '"revisionDate": "2', '"revisionDate": "1')),
+    ("was left out, but", lambda f: edit(f, '"packed"', '"failed"')),
+]
+
+
+def first(found: dict[str, bytes], name: str) -> str:
+    return next(path for path in found if path.endswith(name))
+
+
+def edit(found: dict[str, bytes], old: str, new: str) -> None:
+    text = found["manifest.json"].decode()
+    assert old in text
+    found["manifest.json"] = text.replace(old, new).encode()
+
+
+@pytest.mark.parametrize(("says", "tamper"), TAMPERED)
+def test_what_is_wrong_with_an_archive_is_told(
+    world: World, cases: list[str], tmp_path: Path, says: str, tamper: Callable[[dict[str, bytes]], None]
+) -> None:
+    _, data = packed(world, cases, compressionFormat="zip")
+    path = tmp_path / "archive.zip"
+    path.write_bytes(data)
+    assert verify(path) == []
+    found = files(data)
+    tamper(found)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, member in found.items():
+            archive.writestr(name, member)
+    assert any(says in problem for problem in verify(path)), verify(path)
+
+
+def test_verifying_from_the_command_line(world: World, cases: list[str], tmp_path: Path, capsys: Any) -> None:
+    good, bad = tmp_path / "good.tar.gz", tmp_path / "bad.tar.gz"
+    _, data = packed(world, cases)
+    good.write_bytes(data)
+    bad.write_bytes(data[:-20])
+    call_command("verify_export", str(good))
+    with pytest.raises(CommandError, match="1 of 2"):
+        call_command("verify_export", str(good), str(bad))
+    words = [sys.executable, "-m", "exports.verify"]
+    done = subprocess.run([*words, str(good)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{good}: as promised\n")
+    assert subprocess.run([*words, str(bad)], cwd=ROOT, capture_output=True, check=False).returncode == 1
+    code = "import exports.verify, sys; sys.exit('django' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_exported_archives_verify(worker: Path, tmp_path: Path) -> None:
+    world = make_world()
+    write_series(tmp_path / "in", range(1, 5))
+    run(tmp_path / "in", spool=tmp_path)
+    case = make_case(world, SERIES_UID, PartialVolume(1, 4, 1), labels(world))
+    for options in ({"labelPackType": "combined", "compressionFormat": "zip"}, {}):
+        exported = export(world, tmp_path, [case], **options)
+        key = Task.objects.get(task_id=exported.task["taskId"]).result_key
+        assert verify(Path(default_storage.path(key))) == []
+    assert Series.objects.get().stored_volume.element_type == "int16"
+    assert image(1).pixel_array.shape == (4, 6)
