@@ -1,157 +1,217 @@
-"""`make bench`: importing and exporting a CT of 512 x 512 x 300 with four labels.
+"""`make bench`: importing and exporting CTs of 512 x 512 x 300 with four labels, beside floors of the same run.
 
-Voxels per second, peak memory of the importer and of a real Celery worker, and beside them a floor: `tar` of the same
-bytes through isal's igzip at the level of the same number.
+Medians; a ratio is that of two medians. Voxels, disk and processor are the same for both sides of a ratio.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import numpy as np
-
+from benchmarks import data, floors
+from benchmarks.measured import peak_of
 from casestore.embedded import servers
 from casestore.embedded.places import ROOT
 
-WIDTH = HEIGHT = 512
 MB = 1e6
-
-
-def voxels(depth: int) -> np.ndarray:
-    """Something like a CT: smooth anatomy, noise of a few HU, air outside. int16 (z, y, x), the same every time."""
-    random = np.random.default_rng(2024)
-    z, y, x = np.ogrid[-1 : 1 : depth * 1j, -1 : 1 : HEIGHT * 1j, -1 : 1 : WIDTH * 1j]
-    volume = np.full((depth, HEIGHT, WIDTH), -1000, np.int16)
-    for k in range(depth):
-        body = ((x / 0.8) ** 2 + (y / 0.6) ** 2)[0] < 1
-        smooth = 60 * np.sin(7 * x[0] + 3 * z[k]) * np.cos(5 * y[0]) + 40
-        noise = random.normal(0, 12, (HEIGHT, WIDTH))
-        volume[k][body] = (smooth + noise)[body].astype(np.int16)
-    return volume
-
-
-def masks(depth: int) -> list[tuple[list[int], np.ndarray]]:
-    """Four ellipsoids, each in its box: origin (x, y, z) and mask (z, y, x)."""
-    found = []
-    for index in range(4):
-        size = np.array([120 + 20 * index, 90, depth // 2])
-        grid = np.ogrid[tuple(slice(-1, 1, n * 1j) for n in size[::-1])]
-        origin = [60 + 60 * index, 100 + 50 * index, depth // 5]
-        found.append((origin, sum(axis**2 for axis in grid) <= 1))
-    return found
-
-
-def write_series(folder: Path, volume: np.ndarray) -> str:
-    from tests.dicom import SERIES_UID, image
-
-    for k, pixels in enumerate(volume, 1):
-        place = {"ImagePositionPatient": [-200, -200, 1.0 * k], "SeriesInstanceUID": SERIES_UID}
-        image(k, pixels, **place).save_as(folder / f"{k}.dcm", enforce_file_format=True)
-    return SERIES_UID
-
-
-def peak_of(pid: int) -> float:
-    """Peak resident memory in MB."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / MB
-
-
-def import_series(folder: Path) -> tuple[float, float]:
-    """Seconds and peak MB of `manage.py import_dicom`, start of Python included."""
-    command = [sys.executable, "-m", "benchmarks.measured", "import_dicom", "--domain", "bench.example", str(folder)]
-    start = time.perf_counter()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return time.perf_counter() - start, float(done.stdout.strip().splitlines()[-1])
-
-
-def floor(parts: list[np.ndarray], level: int) -> float:
-    """Seconds of Python's tarfile through igzip, for the same uncompressed bytes."""
-    import io
-    import tarfile
-
-    from isal import igzip
-
-    start = time.perf_counter()
-    with (
-        tempfile.TemporaryFile() as file,
-        igzip.IGzipFile(fileobj=file, mode="wb", compresslevel=level) as zipped,
-        tarfile.open(fileobj=zipped, mode="w|", bufsize=2**20) as archive,
-    ):
-        for index, part in enumerate(parts):
-            info = tarfile.TarInfo(f"{index}.raw")
-            info.size = part.nbytes
-            archive.addfile(info, io.BytesIO(memoryview(part).cast("B")))
-    return time.perf_counter() - start
-
-
-def set_up(volume: np.ndarray, series_uid: str) -> tuple[Any, str]:
-    from cases import label_bits
-    from cases.services.blobs import store_blob
-    from cases.services.cases import append_revision, create_case
-    from casestore.accounts.models import User
-
-    user = User.objects.get(login_id="bench")
-    series = [{"seriesUid": series_uid, "partialVolumeDescriptor": None}]
-    case = create_case(user=user, project_id="bench", series=series, tags=[])
-    labels = []
-    for origin, mask in masks(len(volume)):
-        data = label_bits.pack(mask)
-        sha1 = hashlib.sha1(data, usedforsecurity=False).hexdigest()
-        store_blob(user=user, sha1=sha1, data=data)
-        box = {"voxels": sha1, "origin": origin, "size": list(mask.shape[::-1])}
-        labels.append({"type": "voxel", "data": box, "attributes": {}})
-    append_revision(
-        user=user,
-        case_id=case.case_id,
-        description="",
-        attributes={},
-        status="draft",
-        series=[{**series[0], "labels": labels}],
-    )
-    return user, case.case_id
-
-
-def export(user: Any, case_id: str, **options: str) -> float:
-    from casestore.tasks.models import Status, Task
-    from exports.services import Wanted, request_export
-
-    start = time.perf_counter()
-    task = request_export(user=user, wanted=[Wanted(case_id)], options={"mhdLineEnding": "lf", **options})
-    while (state := Task.objects.get(pk=task.pk)).status == Status.PROCESSING:
-        time.sleep(0.005)
-    assert state.status == Status.FINISHED, state.error_message
-    return time.perf_counter() - start
+UID = "1.2.826.0.1.3680043.8.498.100"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--depth", type=int, default=300, help="number of images (default 300)")
-    parser.add_argument("--repeat", type=int, default=3, help="the best of so many runs is shown (default 3)")
+    parser.add_argument("--repeat", type=int, default=3, help="the median of so many runs is shown (default 3)")
+    parser.add_argument("--cases", type=int, default=10, help="cases of the end-to-end export (default 10)")
+    parser.add_argument(
+        "--many", type=int, default=100, help="cases of the export whose memory is measured (default 100)"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="casestore-bench-") as temporary:
         os.environ |= {"CASESTORE_HOME": f"{temporary}/home", "DJANGO_SETTINGS_MODULE": "casestore.settings"}
-        os.environ["CASESTORE_LOG_LEVEL"] = "ERROR"
+        os.environ |= {"CASESTORE_LOG_LEVEL": "ERROR", "CASESTORE_SPOOL": temporary}
         with servers(Path(temporary, "home")) as running:
             os.environ.update(running.environment)
-            measure(Path(temporary), options.depth, options.repeat)
+            Bench(Path(temporary), options).run()
 
 
-def measure(temporary: Path, depth: int, repeat: int) -> None:
+class Bench:
+    def __init__(self, folder: Path, options: argparse.Namespace) -> None:
+        self.folder, self.options = folder, options
+        self.volume = data.voxels(options.depth)
+        self.parts = data.members(self.volume)
+
+    def run(self) -> None:
+        self.user = set_up()
+        bytes_ = sum(part.nbytes for part in self.parts)
+        print(
+            f"A CT of {data.WIDTH} x {data.HEIGHT} x {self.options.depth}, int16, with four labels: "
+            f"{self.volume.nbytes / MB:.0f} MB of voxels, {bytes_ / MB:.0f} MB of files. "
+            f"Medians of {self.options.repeat}.\n"
+        )
+        print(f"{'':52}{'s':>8}   ratio")
+        self.measure_import()
+        self.case = data.make_case(self.user, UID, self.options.depth)
+        self.measure_packing()
+        self.measure_end_to_end()
+        self.measure_memory()
+
+    def repeated(self, work: Callable[[], float]) -> float:
+        return median(work() for _ in range(self.options.repeat))
+
+    def measure_import(self) -> None:
+        from cases.models import Series
+
+        source = self.folder / "series"
+        data.write_series(source, self.volume, UID)
+        peaks = []
+
+        def once() -> float:
+            Series.objects.all().delete()
+            seconds, peak = import_series(self.folder, source)
+            peaks.append(peak)
+            return seconds
+
+        ours = self.repeated(once)
+        itk = self.repeated(lambda: floors.simple_itk(source, self.folder / "x.mha"))
+        show("SimpleITK: read, write compressed MetaImage", itk)
+        show("import", ours, f"{itk / ours:.2f} times as fast; {self.volume.nbytes / MB / ours:.0f} MB/s of voxels")
+        show("", None, f"peak of the process {max(peaks):.0f} MB")
+
+    def measure_packing(self) -> None:
+        target = self.folder / "floor"
+        floor = {"tgz": self.repeated(lambda: floors.tar_gzip(self.parts, target))}
+        sizes = {"tgz": target.stat().st_size}
+        floor["zip"] = self.repeated(lambda: floors.zipped(self.parts, target))
+        sizes["zip"] = target.stat().st_size
+        igzip = self.repeated(lambda: floors.igzip_tar(self.parts, target))
+        show("Python's tarfile, gzip level 6", floor["tgz"])
+        show("Python's zipfile, level 6", floor["zip"])
+        show("tarfile through isal's igzip, level 3", igzip)
+        for kind in ("tgz", "zip"):
+            self.measure_archive(kind, floor[kind], sizes[kind], igzip)
+        self.level6 = floor["tgz"]
+
+    def measure_archive(self, kind: str, floor: float, size: int, igzip: float) -> None:
+        target = self.folder / "floor"
+        first = self.repeated(lambda: self.pack(kind, first=True)[0])
+        show(f"first export, {kind}: blocks not made yet", first, f"{floor / first:.0f} times as fast")
+        runs = [self.pack(kind) for _ in range(2 * self.options.repeat + 1)]
+        later, archive = median(seconds for seconds, _ in runs), runs[-1][1]
+        disk = self.repeated(lambda: floors.write_and_hash(archive, target))
+        show(f"writing and hashing these bytes, {kind}", disk)
+        show(
+            f"later export, {kind}",
+            later,
+            f"{floor / later:.0f} times as fast; {later / disk:.2f} times writing and hashing; "
+            f"{igzip / later:.1f} times igzip; {len(archive) / size:.3f} of the size of level 6",
+        )
+
+    def pack(self, kind: str, *, first: bool = False, cases: list[str] | None = None) -> tuple[float, bytes]:
+        """Seconds of the packer alone, and the archive."""
+        from django.core.files.storage import default_storage
+
+        from cases.models import StoredVolume
+        from casestore.tasks.models import Task
+        from casestore.tasks.services import Progress
+        from exports.models import ContentDigest
+        from exports.packing import pack
+        from exports.services import Wanted, resolve
+
+        if first:
+            StoredVolume.objects.all().delete()
+            ContentDigest.objects.all().delete()
+        parameters = {
+            "entries": resolve(self.user, [Wanted(case) for case in cases or [self.case]]),
+            **export_options(kind),
+        }
+        task = Task.objects.create(owner=self.user, name="bench", parameters=parameters)
+        start = time.perf_counter()
+        result = pack(task, Progress(task))
+        seconds = time.perf_counter() - start
+        with default_storage.open(result.key) as file:
+            archive: bytes = file.read()
+        default_storage.delete(result.key)
+        task.delete()
+        return seconds, archive
+
+    def measure_end_to_end(self) -> None:
+        """Through HTTP, Celery and the database, on series of their own."""
+        cases = [self.case]
+        for number in range(1, self.options.cases):
+            uid = f"{UID}.{number}"
+            folder = self.folder / f"series {number}"
+            data.write_series(folder, self.volume + number, uid)
+            import_series(self.folder, folder)
+            cases.append(data.make_case(self.user, uid, self.options.depth))
+        self.pack("tgz", cases=cases)
+        alone = self.repeated(lambda: self.pack("tgz", cases=cases)[0])
+        with worker(), web() as url:
+            self.export(url, cases[:1])
+            through = self.repeated(lambda: self.export(url, cases))
+        show(f"{len(cases)} cases, packer alone", alone)
+        floor = self.level6 * len(cases)
+        show(
+            f"{len(cases)} cases through HTTP, Celery and the database",
+            through,
+            f"{floor / through:.0f} times as fast as tarfile; {through / alone:.2f} times the packer alone",
+        )
+
+    def export(self, url: str, cases: list[str]) -> float:
+        """Seconds from the request to the task's end."""
+        from casestore.accounts.services import create_token
+
+        _, token = create_token(user=self.user)
+        start = time.perf_counter()
+        task = ask(f"{url}/api/cases/export-mhd", token, {"caseIds": cases})["taskId"]
+        while (state := ask(f"{url}/api/tasks/{task}", token))["status"] == "processing":
+            time.sleep(0.01)
+        seconds = time.perf_counter() - start
+        assert state["status"] == "finished", state
+        return seconds
+
+    def measure_memory(self) -> None:
+        """Of a worker process, which has Python, Django and Celery in it: for one case and for many."""
+        many = [data.make_case(self.user, UID, self.options.depth) for _ in range(self.options.many)]
+        for cases in (many[:1], many):
+            with worker() as pid, web() as url:
+                self.export(url, cases)
+                show(f"peak of the worker, {len(cases)} cases", None, f"{peak_of(pid):.0f} MB")
+
+
+def ask(url: str, token: str, body: Any = None) -> Any:
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    request = urllib.request.Request(url, None if body is None else json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def show(name: str, seconds: float | None, ratio: str = "") -> None:
+    print(f"{name:52}{'' if seconds is None else f'{seconds:.3f}':>8}   {ratio}", flush=True)
+
+
+def export_options(kind: str) -> dict[str, Any]:
+    return {"labelPackType": "isolated", "compressionFormat": kind, "mhdLineEnding": "lf"}
+
+
+def set_up() -> Any:
     import django
     from django.core.management import call_command
 
     django.setup()
-    from cases.models import Series
     from cases.provisioning import provision
-    from casestore.supervisor import WORKER
+    from casestore.accounts.models import User
 
     call_command("migrate", verbosity=0)
     group = {"groupName": "bench", "privileges": ["downloadVolume"], "domains": ["bench.example"]}
@@ -163,46 +223,52 @@ def measure(temporary: Path, depth: int, repeat: int) -> None:
             "users": [{"userEmail": "bench@bench.example", "loginId": "bench", "groups": ["bench"]}],
         }
     )
-    volume = voxels(depth)
-    folder = temporary / "series"
-    folder.mkdir()
-    series_uid = write_series(folder, volume)
-    print(f"A CT of {WIDTH} x {HEIGHT} x {depth}, int16: {volume.nbytes / MB:.0f} MB of voxels. Best of {repeat}.\n")
-    print(f"{'':34}{'s':>8}{'MB/s of voxels':>17}{'of the floor':>15}{'peak MB':>10}")
+    return User.objects.get(login_id="bench")
 
-    def show(name: str, seconds: float, ratio: float | None = None, peak: float | None = None) -> None:
-        columns = [f"{seconds:8.2f}", f"{volume.nbytes / MB / seconds:17.0f}"]
-        columns += [f"{ratio:14.2f}x" if ratio else " " * 15, f"{peak:10.0f}" if peak else ""]
-        print(f"{name:34}{''.join(columns)}", flush=True)
 
-    runs = []
-    for _ in range(repeat):
-        Series.objects.all().delete()
-        runs.append(import_series(folder))
-    show("import", min(s for s, _ in runs), peak=max(p for _, p in runs))
-    user, case_id = set_up(volume, series_uid)
-    full = [volume, *(np.zeros(volume.shape, np.uint8) for _ in range(4))]
-    for painted, (origin, mask) in zip(full[1:], masks(depth), strict=True):
-        z, y, x = (slice(o, o + n) for o, n in zip(origin[::-1], mask.shape, strict=True))
-        painted[z, y, x] = mask
-    # One process, so that its peak is the worker's.
+def import_series(temporary: Path, folder: Path) -> tuple[float, float]:
+    """Seconds of the import itself, and peak MB of `manage.py import_dicom`."""
+    command = [sys.executable, "-m", "benchmarks.measured", "import_dicom", "--domain", "bench.example", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    seconds, peak = done.stdout.strip().splitlines()[-1].split()
+    return float(seconds), float(peak)
+
+
+@contextmanager
+def worker() -> Iterator[int]:
+    """One process, so that its peak is the worker's."""
+    from casestore.supervisor import WORKER
+
     command = [sys.executable, "-m", *WORKER, "--pool=solo"]
-    worker = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        export(user, case_id, labelPackType="isolated", compressionFormat="tgz")
-        floors = {
-            "isolated": min(floor(full, 3) for _ in range(repeat)),
-            "combined": min(floor(full[:2], 3) for _ in range(repeat)),
-        }
-        for kind in ("isolated", "combined"):
-            show(f"floor: tar through igzip, {kind}", floors[kind])
-            for compression in ("tgz", "zip"):
-                chosen = {"labelPackType": kind, "compressionFormat": compression}
-                seconds = min(export(user, case_id, **chosen) for _ in range(repeat))
-                show(f"export {compression}, {kind}", seconds, seconds / floors[kind], peak_of(worker.pid))
+        yield process.pid
     finally:
-        worker.terminate()
-        worker.wait()
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def web() -> Iterator[str]:
+    from casestore.supervisor import WEB
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", *WEB, f"--bind=127.0.0.1:{port}"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(f"{url}/api/health", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from cases.geometry import VolumeGeometry
 
 CHUNK = 2**21
 # So many rows tell how an image is best compressed.
-SAMPLED_ROWS = 32
+SAMPLED_ROWS = 64
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 NRRD_TYPES = {"float32": "float"}
 # Of each image: its number, where its piece lies in the file, the CRC-32 of its voxels, and that of the piece itself.
@@ -114,6 +114,11 @@ class SliceReader:
         """One image. Raises DamagedSlices."""
         _, offset, length, crc, check = self._entries[self._places[number]].tolist()
         return Slice(b"".join(self._read(offset, length, check)), self._slice_bytes, crc, check)
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of all images, ascending."""
+        return list(self._places)
 
     def has(self, numbers: Iterable[int]) -> bool:
         return all(number in self._places for number in numbers)

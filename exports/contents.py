@@ -39,6 +39,7 @@ class Member:
     name: str
     content: Deflated
     made_of: Any = None
+    known_sha256: str = ""
 
     def sha256(self) -> str:
         """Computed once for what it is made of, and remembered."""
@@ -47,7 +48,7 @@ class Member:
         key = hashlib.sha256(orjson.dumps(self.made_of)).hexdigest()
         known = ContentDigest.objects.filter(key=key).values_list("sha256", flat=True).first()
         if known is None:
-            known = self._compute()
+            known = self.known_sha256 or self._compute()
             ContentDigest.objects.bulk_create([ContentDigest(key=key, sha256=known)], ignore_conflicts=True)
         return known
 
@@ -122,8 +123,8 @@ def spool() -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def voxels_of(volume: Volume, *, anew: bool, on_slice: Callable[[], None]) -> Iterator[Deflated]:
-    """The voxels, little-endian, slice by slice, from the stored volume of the series.
+def voxels_of(volume: Volume, *, anew: bool, on_slice: Callable[[], None]) -> Iterator[tuple[Deflated, str]]:
+    """The voxels, little-endian, slice by slice, from the stored volume of the series; and, if known, their SHA-256.
 
     `anew`: what is stored proved damaged. Where the partial volume takes another type than the series, its images are
     decoded. Raises DamagedFile, and DamagedSlices while the content is read.
@@ -132,14 +133,15 @@ def voxels_of(volume: Volume, *, anew: bool, on_slice: Callable[[], None]) -> It
     with ExitStack() as stack:
         row = current_volume(series, anew=anew, on_slice=on_slice)
         if row.element_type == volume.element_type:
-            yield stack.enter_context(open_volume(row)).pieces(numbers)
+            reader = stack.enter_context(open_volume(row))
+            yield reader.pieces(numbers), row.sha256 if numbers == reader.numbers else ""
             return
         file = stack.enter_context(spool())
         index = []
-        for number, image in decoded_slices(volume.images, volume.element_type):
+        for number, image, _ in decoded_slices(volume.images, volume.element_type):
             on_slice()
             index.append((number, file.tell(), file.write(image.piece), image.crc, image.check))
-        yield SliceReader(file, pack_index(index), slice_bytes(series, volume.element_type)).pieces(numbers)
+        yield SliceReader(file, pack_index(index), slice_bytes(series, volume.element_type)).pieces(numbers), ""
 
 
 def label_voxels(label: Label) -> LabelVoxels:

@@ -145,8 +145,8 @@ class CasePacker:
             "warnings": list(volume.geometry.warnings),
             "seriesWarnings": entry.series.geometry.get("warnings", []),
         }
-        with voxels_of(volume, anew=anew, on_slice=self.meter.beat) as voxels:
-            for member in meta_image.volume_files(volume, voxels, self.options):
+        with voxels_of(volume, anew=anew, on_slice=self.meter.beat) as (voxels, sha256):
+            for member in meta_image.volume_files(volume, voxels, sha256, self.options):
                 self._add(revision, member)
         for member in meta_image.label_files(volume, self.options, told):
             self._add(revision, member)

@@ -29,7 +29,7 @@ def request_export(*, user: User, wanted: Sequence[Wanted], options: dict[str, A
 
     if not user.has_privilege("downloadVolume"):
         raise InsufficientPrivilege('You do not have the "downloadVolume" privilege.')
-    entries = _resolve(user, wanted)
+    entries = resolve(user, wanted)
     return create_task(
         owner=user,
         name=f"Export {len(entries)} case{'s' if len(entries) != 1 else ''} as MHD",
@@ -39,7 +39,7 @@ def request_export(*, user: User, wanted: Sequence[Wanted], options: dict[str, A
     )
 
 
-def _resolve(user: User, wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
+def resolve(user: User, wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
     """The primary key of each revision and the folder that it gets; equal entries once."""
     ids = {entry.case_id for entry in wanted}
     cases = {case.case_id: case for case in Case.objects.visible_to(user).filter(case_id__in=ids)}

@@ -20,7 +20,9 @@ class StoredVolume(models.Model):
     storage_key = models.CharField(max_length=255, unique=True)
     element_type = models.CharField(max_length=16, help_text="numpy name of the voxels' type")
     index = models.BinaryField()
-    sha256 = models.CharField(max_length=64, help_text="of the voxels, little-endian")
+    sha256 = models.CharField(
+        max_length=64, blank=True, help_text="of all voxels, where it was computed while they were decoded"
+    )
     size = models.BigIntegerField(help_text="bytes of the file")
     used_at = models.DateTimeField(default=clock.now)
 

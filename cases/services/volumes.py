@@ -101,9 +101,13 @@ def store_volume(
     try:
         with growing.path.open("xb") as file, _kept(old, kind, spool) as kept:
             writer = SliceWriter(file, _header(series, kind, len(images)))
-            for number, image in _slices(images, kind, kept):
+            digest: Any = hashlib.sha256()
+            for number, image, voxels in _slices(images, kind, kept):
                 on_slice()
                 writer.add(number, image)
+                digest = None if digest is None or voxels is None else digest
+                if digest is not None and voxels is not None:
+                    digest.update(voxels.data)
             index = writer.finish()
         growing.publish(durable=False)
     except BaseException:
@@ -115,6 +119,7 @@ def store_volume(
             "storage_key": growing.key,
             "element_type": kind,
             "index": index,
+            "sha256": "" if digest is None else digest.hexdigest(),
             "size": writer.position,
             "used_at": clock.now(),
         },
@@ -161,8 +166,8 @@ def is_current(row: StoredVolume, series: Series) -> bool:
 
 def _slices(
     images: Sequence[SeriesImage], kind: str, kept: Callable[[SeriesImage], Slice | None]
-) -> Iterator[tuple[int, Slice]]:
-    """All images in order, those that are not kept decoded."""
+) -> Iterator[tuple[int, Slice, np.ndarray | None]]:
+    """All images in order; those that are not kept are decoded, and their voxels given too."""
     missing: list[SeriesImage] = []
     for image in images:
         found = kept(image)
@@ -171,7 +176,7 @@ def _slices(
             continue
         yield from decoded_slices(missing, kind)
         missing.clear()
-        yield image.number, found
+        yield image.number, found, None
     yield from decoded_slices(missing, kind)
 
 
@@ -196,20 +201,20 @@ def _kept(
         yield find
 
 
-def decoded_slices(images: Sequence[SeriesImage], kind: str) -> Iterator[tuple[int, Slice]]:
-    """Number and slice of each image, decoded from the DICOM files. Compresses several at once; the order stays."""
+def decoded_slices(images: Sequence[SeriesImage], kind: str) -> Iterator[tuple[int, Slice, np.ndarray]]:
+    """Number, slice and voxels of each image, from the DICOM files. Compresses several at once; the order stays."""
     if not images:
         return
     prefetch_related_objects(images, "file", "series")
     with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque[tuple[int, Future[Slice]]] = deque()
+        waiting: deque[tuple[int, Future[Slice], np.ndarray]] = deque()
         for image, voxels in _decoded(images, kind):
-            waiting.append((image.number, pool.submit(compress_slice, voxels)))
+            waiting.append((image.number, pool.submit(compress_slice, voxels), voxels))
             if len(waiting) > 2 * THREADS:
-                number, future = waiting.popleft()
-                yield number, future.result()
-        for number, future in waiting:
-            yield number, future.result()
+                number, future, done = waiting.popleft()
+                yield number, future.result(), done
+        for number, future, done in waiting:
+            yield number, future.result(), done
 
 
 def _decoded(images: Sequence[SeriesImage], kind: str) -> Iterator[tuple[SeriesImage, np.ndarray]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,11 @@ from exports.contents import Member, Volume, label_made_of, label_voxels, spool
 from exports.painting import Painted, paint_labels
 
 
-def volume_files(volume: Volume, voxels: Deflated, options: dict[str, Any]) -> Iterator[Member]:
-    yield from _pair(volume.name, volume, volume.channels, volume.element_type, voxels, volume.made_of, options)
+def volume_files(volume: Volume, voxels: Deflated, sha256: str, options: dict[str, Any]) -> Iterator[Member]:
+    """`sha256` of the voxels, or nothing where it is not known yet."""
+    header, data = _pair(volume.name, volume, volume.channels, volume.element_type, voxels, volume.made_of, options)
+    yield header
+    yield replace(data, known_sha256=sha256)
 
 
 def label_files(volume: Volume, options: dict[str, Any], told: dict[str, Any]) -> Iterator[Member]:
@@ -80,7 +84,7 @@ def _pair(
     voxels: Deflated,
     made_of: Any,
     options: dict[str, Any],
-) -> Iterator[Member]:
+) -> tuple[Member, Member]:
     """`<name>.mhd` and `<name>.raw`; all pairs of a volume have the same geometry, to the letter."""
     geometry = volume.geometry
     header = mhd.header(
@@ -93,5 +97,4 @@ def _pair(
         data_file=f"{name}.raw",
         line_ending=options["mhdLineEnding"],
     )
-    yield Member(f"{name}.mhd", piece_of(header))
-    yield Member(f"{name}.raw", voxels, made_of)
+    return Member(f"{name}.mhd", piece_of(header)), Member(f"{name}.raw", voxels, made_of)
