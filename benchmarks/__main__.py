@@ -127,7 +127,7 @@ class Bench:
         from casestore.tasks.services import Progress
         from exports.models import ContentDigest
         from exports.packing import pack
-        from exports.services import Wanted, resolve
+        from exports.services import Wanted, find_cases, resolve
 
         if first:
             StoredVolume.objects.all().delete()

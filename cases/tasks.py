@@ -6,13 +6,12 @@ import celery
 
 from cases.services.bin import purge_bin
 from cases.services.series import import_upload
-from casestore.tasks.services import SILENCE, run_task
+from casestore.tasks.services import run_task
 
 
-@celery.shared_task(bind=True, name="cases.import_uploaded_series", max_retries=None)
-def import_uploaded_series(self: celery.Task, task_id: str) -> None:
-    if not run_task(task_id, import_upload):
-        raise self.retry(countdown=SILENCE.total_seconds())
+@celery.shared_task(name="cases.import_uploaded_series")
+def import_uploaded_series(task_id: str) -> None:
+    run_task(task_id, import_upload)
 
 
 @celery.shared_task(name="cases.purge_bin")

@@ -73,6 +73,13 @@ class Conflict(CasestoreError):
     code = "conflict"
 
 
+class Gone(CasestoreError):
+    """It was there, and its time is over."""
+
+    status = 410
+    code = "expired"
+
+
 class PreconditionFailed(CasestoreError):
     """The `If-Match` of a write names no version that the thing still has."""
 
@@ -83,6 +90,17 @@ class PreconditionFailed(CasestoreError):
 class TooLarge(CasestoreError):
     status = 413
     code = "too_large"
+
+
+class RangeNotSatisfiable(CasestoreError):
+    """A file of `size` bytes has none of those that a request asks for."""
+
+    status = 416
+    code = "range_not_satisfiable"
+
+    def __init__(self, sentence: str, *, size: int) -> None:
+        super().__init__(sentence)
+        self.size = size
 
 
 class IdempotencyKeyReused(CasestoreError):

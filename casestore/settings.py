@@ -134,12 +134,28 @@ CASESTORE_ENVELOPE = environment.flag("CASESTORE_ENVELOPE")
 # Deleted cases can be restored for so many days; 0 keeps them for ever.
 CASESTORE_BIN_DAYS = environment.number("CASESTORE_BIN_DAYS", 30, minimum=0)
 
+# So many exports of one user run at a time; the rest wait.
+CASESTORE_EXPORTS_PER_USER = environment.number("CASESTORE_EXPORTS_PER_USER", 2)
+# Results can be downloaded for so many days, and ended tasks are listed for so many; 0: for ever.
+CASESTORE_EXPORT_DAYS = environment.number("CASESTORE_EXPORT_DAYS", 7, minimum=0)
+CASESTORE_TASK_DAYS = environment.number("CASESTORE_TASK_DAYS", 30, minimum=0)
+
+# The progress of tasks as server-sent events: so many streams are held in each web process, for so many seconds each.
+# A stream holds a thread: there must be clearly fewer than threads. 0 holds none: clients come back every few seconds.
+CASESTORE_REPORTS = environment.number("CASESTORE_REPORTS", 3, minimum=0)
+CASESTORE_REPORT_SECONDS = environment.number("CASESTORE_REPORT_SECONDS", 55, minimum=0)
+# Where nginx finds the storage folder as an internal location, it sends the files.
+CASESTORE_ACCEL_REDIRECT = environment.text("CASESTORE_ACCEL_REDIRECT")
+
 CELERY_BROKER_URL = environment.text("CELERY_BROKER_URL", "redis://127.0.0.1:6379/0")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# A worker waits for the broker as long as it takes; what it is doing goes on meanwhile.
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
-# Late acknowledgement: a message of a worker that died is delivered again, and the task row decides what to do.
+# Late acknowledgement: a message of a worker that died comes again. The rows of the tasks say what there is to do.
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -157,7 +173,7 @@ CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 2, "interval_start": 0, "inte
 # What a scheduler (`celery beat`, or a worker with --beat) asks for. One that nobody did within the hour comes again.
 CELERY_BEAT_SCHEDULE = {
     name: {"task": name, "schedule": 3600.0, "options": {"expires": 3600}}
-    for name in ("cases.purge_bin", "accounts.purge_answers")
+    for name in ("cases.purge_bin", "accounts.purge_answers", "tasks.sweep")
 }
 
 REST_FRAMEWORK = {
@@ -191,6 +207,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "StatusEnum": "casestore.tasks.models.Status",
+        "ItemStatusEnum": ["packed", "failed"],
+    },
     # Computed members, as patientInfo, are left out where there is nothing to show.
     "COMPONENT_NO_READ_ONLY_REQUIRED": True,
     # A PATCH here has a body of its own, with its own required members.

@@ -8,8 +8,17 @@ from pathlib import Path
 
 from django.conf import settings
 from django.core.files import File
-from django.core.files.storage import FileSystemStorage, default_storage
+from django.core.files.storage import FileSystemStorage, Storage, default_storage
 from django.utils.deconstruct import deconstructible
+
+
+def is_local(storage: Storage) -> bool:
+    """Whether its files have paths."""
+    try:
+        storage.path("x")
+    except NotImplementedError:
+        return False
+    return True
 
 
 @deconstructible
@@ -47,7 +56,7 @@ class GrowingFile:
 
     def __init__(self, key: str, name: str) -> None:
         self.key = key
-        self._place = _local_path(key)
+        self._place = Path(default_storage.path(key)) if is_local(default_storage) else None
         folder = Path(settings.FILE_UPLOAD_TEMP_DIR) if self._place is None else self._place.parent
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = folder / f".{key.replace('/', '-')}.{name}.part"
@@ -69,13 +78,6 @@ class GrowingFile:
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
-
-
-def _local_path(key: str) -> Path | None:
-    try:
-        return Path(default_storage.path(key))
-    except NotImplementedError:
-        return None
 
 
 def _sync_folder(folder: Path) -> None:

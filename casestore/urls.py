@@ -43,6 +43,7 @@ api = [
     path("mylists/<str:list_id>", mylists.MyListView.as_view(), name="mylist"),
     path("mylists/<str:list_id>/items", mylists.MyListItemsView.as_view(), name="mylist-items"),
     path("tasks", tasks.TaskListView.as_view(), name="tasks"),
+    path("tasks/report", tasks.TaskReportView.as_view(), name="task-report"),
     path("tasks/<str:task_id>", tasks.TaskView.as_view(), name="task"),
     path("tasks/<str:task_id>/download", tasks.TaskDownloadView.as_view(), name="task-download"),
     path("tokens", accounts.TokenListView.as_view(), name="tokens"),

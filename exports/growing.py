@@ -83,7 +83,3 @@ class GrowingArchive:
 
     def close(self) -> None:
         self._file.close()
-
-    def discard(self) -> None:
-        self._file.close()
-        self._growing.discard()

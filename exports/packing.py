@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import traceback
 from collections.abc import Sequence
@@ -10,7 +9,6 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-from django.db import InterfaceError, OperationalError
 from django.db.models import Count, Q
 
 from cases.deflate import piece_of
@@ -22,7 +20,7 @@ from casestore import clock
 from casestore.api.renderers import dump
 from casestore.errors import CasestoreError
 from casestore.tasks.models import DownloadFileType, Task
-from casestore.tasks.services import Progress, Result, Superseded
+from casestore.tasks.services import Progress, Result, ends_task
 from exports.contents import Member, Volume, load_revision, volumes_of, voxels_of
 from exports.formats import meta_image
 from exports.growing import GrowingArchive
@@ -31,9 +29,6 @@ logger = logging.getLogger(__name__)
 
 FILE_TYPES = {"tgz": DownloadFileType.GZIP, "zip": DownloadFileType.ZIP}
 MANIFEST_VERSION = 1
-# Not the case's doing: they end the task, or another worker takes it over.
-NOT_OF_THE_CASE = (Superseded, OperationalError, InterfaceError, MemoryError)
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # A sentence in a task; the manifest has them all.
 MAX_REASONS = 10
 
@@ -63,9 +58,9 @@ def pack(task: Task, progress: Progress) -> Result:
         progress.report(len(entries), "Writing the manifest.")
         _add_manifest(growing, told, options)
         growing.publish()
-    except BaseException as error:
-        # What a crash leaves is for the worker that takes over; what ends here leaves nothing.
-        growing.close() if isinstance(error, NOT_OF_THE_CASE) else growing.discard()
+    except BaseException:
+        # What there is so far is for whoever goes on; when the task has ended, its files are removed.
+        growing.close()
         raise
     return Result(
         _sentence(told),
@@ -112,10 +107,8 @@ class CasePacker:
                 # Only a cache: it is made again from the DICOM files.
                 self.growing.go_back(mark)
                 return told | self._pack(anew=True)
-        except NOT_OF_THE_CASE:
-            raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in DISK_FULL:
+            if ends_task(error):
                 raise
             self.growing.go_back(mark)
             return told | {"status": "failed", "reason": _reason(error)}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from cases.models import Case, Revision
+from cases.models import Case, Project, Revision
 from casestore.accounts.models import User
 from casestore.errors import BadRequest, InsufficientPrivilege, Problem
 from casestore.tasks.models import Task
@@ -29,22 +29,39 @@ def request_export(*, user: User, wanted: Sequence[Wanted], options: dict[str, A
 
     if not user.has_privilege("downloadVolume"):
         raise InsufficientPrivilege('You do not have the "downloadVolume" privilege.')
-    entries = resolve(user, wanted)
+    cases = find_cases(user, wanted)
+    entries = resolve(cases, wanted)
+    projects = sorted({case.project_id for case in cases.values()})
     return create_task(
         owner=user,
         name=f"Export {len(entries)} case{'s' if len(entries) != 1 else ''} as MHD",
-        parameters={"entries": entries, **options},
+        parameters={"entries": entries, "projects": projects, **options},
         total=len(entries),
         run_by=export_mhd,
     )
 
 
-def resolve(user: User, wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
-    """The primary key of each revision and the folder that it gets; equal entries once."""
+def check_download(user: User, task: Task) -> None:
+    """Whoever may not make the export any more may not have its archive either."""
+    if not user.has_privilege("downloadVolume"):
+        raise InsufficientPrivilege('You do not have the "downloadVolume" privilege.')
+    projects = set(task.parameters.get("projects", ()))
+    readable = Project.objects.visible_to(user).filter(pk__in=projects).values_list("pk", flat=True)
+    if not projects or projects - set(readable):
+        raise InsufficientPrivilege('You do not have "read" privilege of this project.')
+
+
+def find_cases(user: User, wanted: Sequence[Wanted]) -> dict[str, Case]:
+    """By id. NotFound and InsufficientPrivilege as for one case."""
     ids = {entry.case_id for entry in wanted}
     cases = {case.case_id: case for case in Case.objects.visible_to(user).filter(case_id__in=ids)}
     for case_id in ids - cases.keys():
         Case.objects.get_for(user, case_id)  # Says what is wrong with it: unknown, or not readable.
+    return cases
+
+
+def resolve(cases: Mapping[str, Case], wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
+    """The primary key of each revision and the folder that it gets; equal entries once."""
     indexes: dict[tuple[str, int], None] = {}
     for position, entry in enumerate(wanted):
         count = cases[entry.case_id].revision_count

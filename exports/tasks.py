@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import celery
 
-from casestore.tasks.services import SILENCE, run_task
+from casestore.tasks.services import run_task
 from exports.packing import pack
 
 
-@celery.shared_task(bind=True, name="exports.export_mhd", max_retries=None)
-def export_mhd(self: celery.Task, task_id: str) -> None:
-    if not run_task(task_id, pack):
-        raise self.retry(countdown=SILENCE.total_seconds())
+@celery.shared_task(name="exports.export_mhd")
+def export_mhd(task_id: str) -> None:
+    run_task(task_id, pack)

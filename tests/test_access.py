@@ -45,6 +45,7 @@ TABLE: dict[tuple[str, str], tuple[set[str], int]] = {
     ("task", "get"): ({"everything"}, 401),
     ("task", "patch"): ({"everything"}, 401),
     ("task-download", "get"): ({"everything"}, 401),
+    ("task-report", "get"): (EVERYBODY, 0),
     ("tokens", "get"): (EVERYBODY, 0),
     ("tokens", "post"): (EVERYBODY, 0),
     ("login-info", "get"): (EVERYBODY, 0),
@@ -59,7 +60,7 @@ TABLE: dict[tuple[str, str], tuple[set[str], int]] = {
 }
 # Tested by themselves below: they remove what the others need, or belong to one user alone.
 APART = {("one-series", "delete"), ("token", "delete"), ("mylist", "delete")}
-APART |= {("case", "delete"), ("restore", "post")}
+APART |= {("case", "delete"), ("restore", "post"), ("task", "delete")}
 
 
 def api_addresses() -> Iterator[tuple[str, set[str]]]:
@@ -126,6 +127,7 @@ def request_for(name: str, method: str, stage: dict[str, Any]) -> tuple[str, Any
         "one-series": "/api/series/1.2.3",
         "project": f"/api/projects/{PROJECT}",
         "task": f"/api/tasks/{stage['task'].task_id}",
+        "task-report": "/api/tasks/report",
         "task-download": f"/api/tasks/{stage['task'].task_id}/download",
         "login-info-full": "/api/login-info/full",
         "case-search": "/api/cases/search",
@@ -169,7 +171,8 @@ def test_roles(world: World, stage: dict[str, Any], name: str, method: str) -> N
             address = f"/api/blob/{hashlib.sha1(body).hexdigest()}"
         for path in (address, address.rstrip("/") + "/"):
             answer = getattr(world.client(role), method)(path, body, **options)
-            where = f"{role} {method} {path}: {answer.status_code} {answer.content[:200]!r}"
+            content = b"" if answer.streaming else answer.content
+            where = f"{role} {method} {path}: {answer.status_code} {content[:200]!r}"
             if role is None:
                 assert answer.status_code == 401, where
                 assert answer.json()["code"] == "not_authenticated", where
@@ -181,8 +184,8 @@ def test_roles(world: World, stage: dict[str, Any], name: str, method: str) -> N
                 assert answer.status_code == refusal, where
                 assert answer.json()["code"] in {"insufficient_privilege", "not_found"}, where
             if role not in {"everything", "annotator"} and name not in {"one-series", "series"}:
-                assert b"Secret" not in answer.content, where
-                assert b"P-4711" not in answer.content, where
+                assert b"Secret" not in content, where
+                assert b"P-4711" not in content, where
 
 
 def test_patient_information_of_series_needs_the_global_privilege(world: World, stage: dict[str, Any]) -> None:
@@ -268,6 +271,15 @@ def test_series_are_deleted_by_server_managers_of_their_domain(world: World, sta
     assert world.client("everything").delete("/api/series/1.2.3").status_code == 400
     assert world.client("everything").delete("/api/series/7.7").status_code == 204
     assert world.client("everything").get("/api/series/7.7").status_code == 404
+
+
+def test_tasks_are_cancelled_by_their_owner(world: World, stage: dict[str, Any]) -> None:
+    address = f"/api/tasks/{stage['task'].task_id}"
+    for role in (None, *sorted(EVERYBODY - {"everything"})):
+        assert world.client(role).delete(address).status_code == 401
+    for status in (204, 204, 404):
+        assert world.client("everything").delete(address).status_code == status
+    assert world.client("everything").delete("/api/tasks/unknown").status_code == 404
 
 
 def test_tokens_are_deleted_by_their_owner(world: World) -> None:

@@ -18,6 +18,7 @@ from cases.services.series_import import ImportReport, import_dicom
 from casestore import ids
 from casestore.accounts.models import Domain, User
 from casestore.errors import BadRequest, CasestoreError
+from casestore.tasks.files import UPLOADS
 from casestore.tasks.models import Task
 from casestore.tasks.services import Progress, Result, create_task
 
@@ -29,25 +30,26 @@ def request_import(*, user: User, domain: str, files: Sequence[UploadedFile]) ->
     """Keeps the uploaded files where a worker finds them, and queues their import."""
     from cases.tasks import import_uploaded_series
 
-    folder = f"uploads/{ids.new_id()}"
+    task_id = ids.new_id()
     # Never the names that the files came with: they often hold the patient's.
-    keys = [default_storage.save(f"{folder}/{index}", file) for index, file in enumerate(files, 1)]
+    keys = [default_storage.save(f"{UPLOADS}/{task_id}/{index}", file) for index, file in enumerate(files, 1)]
     return create_task(
         owner=user,
         name="Import series",
         parameters={"domain": domain, "keys": keys},
         total=0,
         run_by=import_uploaded_series,
+        task_id=task_id,
     )
 
 
 def import_upload(task: Task, progress: Progress) -> Result:
-    """The work of an import task. The upload is removed when the task has ended for good."""
+    """The work of an import task. The upload is removed when the task has ended."""
     domain = Domain.objects.filter(name=task.parameters["domain"]).first()
     if domain is None or domain.name not in task.owner.domains:
         raise CasestoreError("The domain is no longer one of yours.")
     keys = task.parameters["keys"]
-    with TemporaryDirectory(prefix="casestore-import-", dir=settings.FILE_UPLOAD_TEMP_DIR) as temporary:
+    with TemporaryDirectory(prefix=f"casestore-import-{task.task_id}-", dir=settings.FILE_UPLOAD_TEMP_DIR) as temporary:
         received = Path(temporary, "received")
         received.mkdir()
         Path(temporary, "unpacked").mkdir()
@@ -61,7 +63,6 @@ def import_upload(task: Task, progress: Progress) -> Result:
             name_members=False,
             on_progress=lambda done, total: progress.report(0, f"{done} of {total} files read."),
         )
-    delete_files(keys)
     report.refused = [(name.removeprefix(f"{received}/"), reason) for name, reason in report.refused]
     if report.refused and not (report.imported or report.skipped):
         raise CasestoreError(_sentence(report))

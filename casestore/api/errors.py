@@ -10,7 +10,15 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from casestore.errors import CasestoreError, InvalidBody, NotAuthenticated, NotFound, Problem, TooLarge
+from casestore.errors import (
+    CasestoreError,
+    InvalidBody,
+    NotAuthenticated,
+    NotFound,
+    Problem,
+    RangeNotSatisfiable,
+    TooLarge,
+)
 
 
 def body_of(error: CasestoreError) -> dict[str, Any]:
@@ -30,6 +38,8 @@ def exception_handler(exception: Exception, context: dict[str, Any]) -> Response
         headers["Retry-After"] = str(int(wait) + 1)
     if isinstance(exception, exceptions.MethodNotAllowed):
         headers["Allow"] = ", ".join(context["view"].allowed_methods)
+    if isinstance(error, RangeNotSatisfiable):
+        headers["Content-Range"] = f"bytes */{error.size}"
     return Response(body_of(error), status=error.status, headers=headers)
 
 

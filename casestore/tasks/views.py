@@ -1,29 +1,50 @@
-"""One's own tasks: list, look, download, dismiss."""
+"""One's own tasks: list, look, watch, download, dismiss, cancel, remove."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from django.core.files.storage import default_storage
 from django.db.models import QuerySet
-from django.http import FileResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.permissions import IsAuthenticated
+from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from casestore import clock
 from casestore.accounts.authentication import user_of
 from casestore.api.openapi import BINARY, SEARCH_PARAMETERS, TOTAL_HEADERS, refusals
-from casestore.errors import Conflict, NotFound
+from casestore.api.renderers import JSONRenderer, dump
+from casestore.errors import Conflict, Gone, NotFound
 from casestore.search.filtersets import SearchFilterSet, filters_for
 from casestore.search.keys import Key, Kind, table
 from casestore.search.views import SearchView
 from casestore.tasks import services
+from casestore.tasks.downloads import download
 from casestore.tasks.models import Status, Task
+from casestore.tasks.reports import stream
 from casestore.tasks.serializers import ListedTaskSerializer, PatchTaskSerializer, TaskSerializer
+
+RANGE = OpenApiParameter(
+    "Range",
+    str,
+    OpenApiParameter.HEADER,
+    description="One range, as `bytes=500-999`, `bytes=500-` or `bytes=-500`; several are answered with all of it.",
+)
+IF_RANGE = OpenApiParameter(
+    "If-Range",
+    str,
+    OpenApiParameter.HEADER,
+    description="The ETag or Last-Modified of what the client has: where it is no longer that, the whole file is sent.",
+)
+LAST_EVENT_ID = OpenApiParameter(
+    "Last-Event-ID", str, OpenApiParameter.HEADER, description="The id of the last event that the client heard."
+)
 
 TASK_KEYS = table(
     Key("taskId", Kind.STRING, "task_id", nullable=False),
@@ -80,25 +101,82 @@ class TaskView(APIView):
         services.set_dismissed(task, body.validated_data["dismissed"])
         return Response(TaskSerializer(Task.objects.get_for(user_of(request), task_id)).data)
 
+    @extend_schema(operation_id="tasks_delete", responses={204: None})
+    def delete(self, request: Request, task_id: str) -> Response:
+        """Cancels a task that runs or waits, which ends as an error; removes one that has ended, and its file."""
+        services.cancel_or_remove(Task.objects.get_for(user_of(request), task_id))
+        return Response(status=204)
+
 
 class TaskDownloadView(APIView):
-    """The file that a finished task made."""
+    """The file that a finished task made, in one piece or from where a download broke off.
+
+    Whoever lost the right to make it, `downloadVolume` or `read` in the project of one of its cases, may not have it.
+    410 when it has expired. Where the files lie in an object storage, 302 leads there.
+    """
 
     permission_classes = (IsAuthenticated,)
 
     @extend_schema(
         operation_id="tasks_download",
-        responses={(200, "application/gzip"): BINARY, (200, "application/zip"): BINARY, **refusals(409)},
+        parameters=[RANGE, IF_RANGE],
+        responses={
+            (200, "application/gzip"): BINARY,
+            (200, "application/zip"): BINARY,
+            (206, "application/gzip"): BINARY,
+            (206, "application/zip"): BINARY,
+            302: None,
+            304: None,
+            **refusals(409, 410, 412, 416),
+        },
     )
-    def get(self, request: Request, task_id: str) -> FileResponse:
-        task = Task.objects.get_for(user_of(request), task_id)
+    def get(self, request: Request, task_id: str) -> HttpResponseBase:
+        user = user_of(request)
+        task = Task.objects.get_for(user, task_id)
         if task.status != Status.FINISHED:
             raise Conflict("This task is not finished.")
-        if not task.result_key or not default_storage.exists(task.result_key):
+        if not task.result_key and task.expires_at is None:
             raise NotFound("This task has no file to download.")
-        return FileResponse(
-            default_storage.open(task.result_key),
-            as_attachment=True,
-            filename=task.file_name,
-            content_type=task.download_file_type,
-        )
+        services.check_download(user, task)
+        if not task.result_key or task.has_expired(clock.now()):
+            raise Gone("The file has expired; export the cases again.")
+        return download(request, task)
+
+
+class EventStreamRenderer(BaseRenderer):
+    """Names the media type: the view streams the events itself."""
+
+    media_type = "text/event-stream"
+    format = "event-stream"
+
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
+        return dump(data)
+
+
+class TaskReportView(APIView):
+    """Server-sent events of one's own tasks: `progress`, `finish`, `error`.
+
+    Each is `{taskId, message, finished, total, bytesDone, bytesTotal, remainingSeconds}`. A stream lasts a minute;
+    the client comes back with the id of its last event, as an EventSource does by itself, and misses no end.
+    """
+
+    permission_classes = (IsAuthenticated,)
+    renderer_classes = (EventStreamRenderer, JSONRenderer)
+
+    @extend_schema(
+        operation_id="tasks_report",
+        parameters=[LAST_EVENT_ID],
+        responses={(200, "text/event-stream"): OpenApiTypes.STR},
+    )
+    def get(self, request: Request) -> HttpResponseBase:
+        # A proxy must hand each event on at once.
+        headers = {"Content-Type": EventStreamRenderer.media_type, "X-Accel-Buffering": "no"}
+        if request.method == "HEAD":
+            return HttpResponse(headers=headers)
+        events = stream(user_of(request), request.headers.get("Last-Event-ID", ""))
+        return StreamingHttpResponse(events, headers=headers)
+
+    def handle_exception(self, exc: Exception) -> Response:
+        # Errors are JSON, whatever was asked for.
+        self.request.accepted_renderer, self.request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
+        return super().handle_exception(exc)
