@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from django.core.files.storage import default_storage
 from django.db import connection
 
 from casestore.embedded.places import ROOT
-from casestore.supervisor import WORKER, worker_pool
+from casestore.supervisor import WEB, WORKER, worker_pool
 from tests.world import World, make_world
 
 # The same examples in every run, so that a change that breaks nothing never fails; HYPOTHESIS_PROFILE=search looks
@@ -97,3 +100,51 @@ def worker(running_worker: Path, worker_home: Path, settings: Any, transactional
     options = {"location": worker_home / "storage"}
     settings.STORAGES = {**settings.STORAGES, "default": {**settings.STORAGES["default"], "OPTIONS": options}}
     return running_worker
+
+
+@dataclass
+class Web:
+    url: str
+
+    def curl(self, *words: str, token: str, check: bool = True) -> bytes:
+        command = ["curl", "-sS", "-H", f"Authorization: Bearer {token}", *words]
+        return subprocess.run(command, capture_output=True, check=check).stdout
+
+
+@pytest.fixture(scope="session")
+def running_web(django_db_setup: None, worker_home: Path) -> Iterator[Web]:
+    """The web server of `make run`, on this process's database and the storage of its worker."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    database = connection.settings_dict["NAME"]
+    environment = os.environ | {
+        "CASESTORE_HOME": str(worker_home),
+        "DATABASE_URL": os.environ["DATABASE_URL"].replace("/casestore?", f"/{database}?"),
+    }
+    log = worker_home / "web.log"
+    command = [sys.executable, "-m", *WEB, f"--bind=127.0.0.1:{port}"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+    web = Web(f"http://127.0.0.1:{port}")
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+                f"{web.url}/api/health", timeout=5
+            ).close()
+            break
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+    yield web
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.fixture
+def web(running_web: Web, worker_home: Path, settings: Any, transactional_db: None, storage: Path) -> Web:
+    options = {"location": worker_home / "storage"}
+    settings.STORAGES = {**settings.STORAGES, "default": {**settings.STORAGES["default"], "OPTIONS": options}}
+    return running_web

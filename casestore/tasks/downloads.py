@@ -119,7 +119,7 @@ def _is_about(request: HttpRequest, etag: str, modified: datetime) -> bool:
 
 
 class Part:
-    """The bytes from `start` to `stop` of a file, a block at a time; closes it."""
+    """The bytes from `start` to `stop` of a file, a block at a time; closes it in the end."""
 
     def __init__(self, file: File[Any], start: int, stop: int) -> None:
         self._file, self._left = file, stop - start
@@ -129,6 +129,7 @@ class Part:
         while self._left > 0 and (block := self._file.read(min(BLOCK, self._left))):
             self._left -= len(block)
             yield block
+        self.close()
 
     def close(self) -> None:
         self._file.close()

@@ -13,11 +13,13 @@ the same words.
 from __future__ import annotations
 
 import re
+import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from types import FrameType
 from typing import Any
 
 from django.conf import settings
@@ -66,6 +68,20 @@ class Room:
 
 
 room = Room()
+closing = threading.Event()
+
+
+def close_on(number: signal.Signals) -> None:
+    """Ends every stream at this signal too: a server that is told to stop would wait for them."""
+    previous = signal.getsignal(number)
+
+    def handle(received: int, frame: FrameType | None) -> None:
+        closing.set()
+        if callable(previous):
+            previous(received, frame)
+
+    if callable(previous):
+        signal.signal(number, handle)
 
 
 def stream(user: User, last_event_id: str) -> Iterator[bytes]:
@@ -82,7 +98,8 @@ def stream(user: User, last_event_id: str) -> Iterator[bytes]:
                 sent = time.monotonic()
             if time.monotonic() + LOOK_EVERY > until:
                 return
-            time.sleep(LOOK_EVERY)
+            if closing.wait(LOOK_EVERY):
+                return
             if time.monotonic() - sent >= BREATH:
                 yield b": still here\n\n"
                 sent = time.monotonic()
