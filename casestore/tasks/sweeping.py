@@ -65,8 +65,9 @@ def sweep_storage(*, grace: timedelta | None = None) -> int:
 def _unreferred(names: list[str]) -> list[str]:
     ids = {files.id_in(name) for name in names}
     rows = Task.objects.filter(task_id__in=ids).values_list("task_id", "status", "result_key")
-    wanted = {task_id for task_id, status, _ in rows if status == Status.PROCESSING} | {key for _, _, key in rows}
-    return [name for name in names if files.id_in(name) not in wanted and name not in wanted]
+    living = {task_id for task_id, status, _ in rows if status == Status.PROCESSING}
+    results = {key for _, _, key in rows}
+    return [name for name in names if files.id_in(name) not in living and name not in results]
 
 
 def _age(name: str) -> timedelta:
