@@ -8,7 +8,6 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import BaseRenderer
@@ -45,6 +44,36 @@ IF_RANGE = OpenApiParameter(
 LAST_EVENT_ID = OpenApiParameter(
     "Last-Event-ID", str, OpenApiParameter.HEADER, description="The id of the last event that the client heard."
 )
+
+_NUMBER = {"type": "integer", "minimum": 0}
+_NUMBER_OR_NULL = {"type": ["integer", "null"], "minimum": 0}
+# Of a stream, OpenAPI 3.1 describes one event.
+EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "enum": ["progress", "finish", "error"]},
+        "id": {"type": "string"},
+        "retry": _NUMBER,
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {
+                "type": "object",
+                "properties": {
+                    "taskId": {"type": "string"},
+                    "message": {"type": "string"},
+                    "finished": _NUMBER,
+                    "total": _NUMBER,
+                    "bytesDone": _NUMBER,
+                    "bytesTotal": _NUMBER_OR_NULL,
+                    "remainingSeconds": _NUMBER_OR_NULL,
+                },
+                "required": ["taskId", "message", "finished", "total"],
+            },
+        },
+    },
+    "required": ["event", "id", "data"],
+}
 
 TASK_KEYS = table(
     Key("taskId", Kind.STRING, "task_id", nullable=False),
@@ -166,7 +195,7 @@ class TaskReportView(APIView):
     @extend_schema(
         operation_id="tasks_report",
         parameters=[LAST_EVENT_ID],
-        responses={(200, "text/event-stream"): OpenApiTypes.STR},
+        responses={(200, "text/event-stream"): EVENT},
     )
     def get(self, request: Request) -> HttpResponseBase:
         # A proxy must hand each event on at once.
