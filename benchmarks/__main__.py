@@ -132,8 +132,9 @@ class Bench:
         if first:
             StoredVolume.objects.all().delete()
             ContentDigest.objects.all().delete()
+        wanted = [Wanted(case) for case in cases or [self.case]]
         parameters = {
-            "entries": resolve(self.user, [Wanted(case) for case in cases or [self.case]]),
+            "entries": resolve(find_cases(self.user, wanted), wanted),
             **export_options(kind),
         }
         task = Task.objects.create(owner=self.user, name="bench", parameters=parameters)

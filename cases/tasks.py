@@ -6,6 +6,7 @@ import celery
 
 from cases.services.bin import purge_bin
 from cases.services.series import import_upload
+from cases.services.volumes import sweep_volumes
 from casestore.tasks.services import run_task
 
 
@@ -17,3 +18,8 @@ def import_uploaded_series(task_id: str) -> None:
 @celery.shared_task(name="cases.purge_bin")
 def purge_deleted_cases() -> None:
     purge_bin()
+
+
+@celery.shared_task(name="cases.sweep_volumes")
+def sweep_stored_volumes() -> None:
+    sweep_volumes()

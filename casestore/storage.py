@@ -57,9 +57,11 @@ class GrowingFile:
     def __init__(self, key: str, name: str) -> None:
         self.key = key
         self._place = Path(default_storage.path(key)) if is_local(default_storage) else None
-        folder = Path(settings.FILE_UPLOAD_TEMP_DIR) if self._place is None else self._place.parent
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.path = folder / f".{key.replace('/', '-')}.{name}.part"
+        if self._place is None:
+            self.path = Path(settings.FILE_UPLOAD_TEMP_DIR, f"casestore-{key.replace('/', '-')}.{name}.part")
+        else:
+            self._place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.path = self._place.with_name(f".{self._place.name}.{name}.part")
 
     def publish(self, *, durable: bool = True) -> None:
         """All of it has been written and closed. `durable`: it must be there after a loss of power too."""

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import orjson
 from django.db.models import Count, Q
 
 from cases.deflate import piece_of
@@ -43,7 +44,8 @@ def pack(task: Task, progress: Progress) -> Result:
     key = f"exports/{task.task_id}/archive"
     growing = GrowingArchive(key, options["compressionFormat"], task.checkpoint or None)
     try:
-        told: list[dict[str, Any]] = task.checkpoint["cases"] if growing.resumed else []
+        # As text: the database does not keep the order of members.
+        told: list[dict[str, Any]] = orjson.loads(task.checkpoint["cases"]) if growing.resumed else []
         progress.expect(expected_bytes(entries))
         done = sum(case.get("bytes", 0) for case in told)
         for number, entry in list(enumerate(entries))[len(told) :]:
@@ -52,7 +54,7 @@ def pack(task: Task, progress: Progress) -> Result:
                 raise CasestoreError(f"{case['folder']}: {case['reason']}")
             told.append(case)
             done += case.get("bytes", 0)
-            progress.checkpoint(growing.checkpoint() | {"cases": told})
+            progress.checkpoint(growing.checkpoint() | {"cases": dump(told).decode()})
         if all(case["status"] == "failed" for case in told):
             raise CasestoreError(f"No case could be exported. {_reasons(told)}")
         progress.report(len(entries), "Writing the manifest.")

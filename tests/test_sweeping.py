@@ -127,14 +127,14 @@ def test_the_spool(world: World, settings: Any, tmp_path: Path) -> None:
     wanted = [
         folder(f"casestore-import-{running.task_id}-abc", 3 * DAY),
         # Perhaps another installation's.
-        folder(f"casestore-export-{ids.new_id()}-abc"),
+        folder(f"casestore-exports-{ids.new_id()}-abc"),
         folder(f"somebody-else-{over.task_id}"),
     ]
     unwanted = [
         folder(f"casestore-import-{over.task_id}-abc"),
         folder(f"casestore-import-{ids.new_id()}-abc", 3 * DAY),
     ]
-    (tmp_path / f"casestore-export-{over.task_id}").write_bytes(b"x")
+    (tmp_path / f"casestore-exports-{over.task_id}").write_bytes(b"x")
     assert sweep_spool() == 3
     assert [path.exists() for path in wanted] == [True] * 3
     assert [path.exists() for path in unwanted] == [False] * 2

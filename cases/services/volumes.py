@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 THREADS = min(4, os.cpu_count() or 1)
 # When a volume was last used is known to the hour.
 NOTED = timedelta(hours=1)
+# A file without a row for so long will not get one.
+ORPHANED = timedelta(days=1)
 
 
 class DamagedFile(CasestoreError):
@@ -291,6 +293,28 @@ def _make_room(newest: StoredVolume) -> None:
         excess -= row.size
         row.delete()
     transaction.on_commit(lambda: _delete(gone))
+
+
+def sweep_volumes() -> int:
+    """Removes what a crash left between a file and its row; how many. A young file may be about to get its row."""
+    before = clock.now() - ORPHANED
+    swept = 0
+    for folder in _listed("volumes")[0]:
+        names = [f"volumes/{folder}/{name}" for name in _listed(f"volumes/{folder}")[1]]
+        known = set(StoredVolume.objects.filter(storage_key__in=names).values_list("storage_key", flat=True))
+        for name in names:
+            with suppress(FileNotFoundError):
+                if name not in known and default_storage.get_modified_time(name) < before:
+                    default_storage.delete(name)
+                    swept += 1
+    return swept
+
+
+def _listed(folder: str) -> tuple[list[str], list[str]]:
+    try:
+        return default_storage.listdir(folder)
+    except FileNotFoundError:
+        return [], []
 
 
 def _delete(keys: Iterable[str]) -> None:

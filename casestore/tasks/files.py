@@ -22,7 +22,7 @@ from casestore.tasks.models import Task
 logger = logging.getLogger(__name__)
 
 EXPORTS, UPLOADS = FOLDERS = ("exports", "uploads")
-SPOOLED = ("casestore-export-", "casestore-import-")
+SPOOLED = ("casestore-exports-", "casestore-import-")
 _ID = re.compile(r"(?<![0-9a-z])[0-9a-z]{26}(?![0-9a-z])")
 
 
