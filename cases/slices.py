@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, BinaryIO
 
+import nrrd
 import numpy as np
 
 from cases.deflate import END, Deflated, combine_crc, crc32, deflate, is_repetitive, joined
@@ -33,25 +34,37 @@ class DamagedSlices(Exception):
 
 
 def nrrd_header(
-    *, element_type: str, size: Sequence[int], channels: int, geometry: VolumeGeometry, encoding: str
+    *,
+    element_type: str,
+    size: Sequence[int],
+    channels: int = 1,
+    layers: int = 1,
+    geometry: VolumeGeometry,
+    encoding: str,
+    more: Sequence[str] = (),
 ) -> bytes:
-    """Up to and with the empty line. `size` is (x, y, z); space is DICOM's LPS."""
+    """Up to and with the empty line. `size` is (x, y, z); space is DICOM's LPS. `more` are key/value lines.
+
+    Colour, or layers where there are several, are the first, fastest axis. pynrrd formats what has more than one
+    number; its `write` wants all voxels as one array, and writes the hour into the header.
+    """
+    first = ("RGB-color", channels) if channels == 3 else ("list", layers)
+    extra = first[1] != 1
     axes = np.array(geometry.direction).reshape(3, 3).T * np.array(geometry.spacing)[:, None]
-    vectors = [f"({','.join(repr(float(value)) for value in axis)})" for axis in axes]
-    color = channels == 3
     lines = [
         "NRRD0004",
         f"type: {NRRD_TYPES.get(element_type, element_type)}",
-        f"dimension: {4 if color else 3}",
+        f"dimension: {4 if extra else 3}",
         "space: left-posterior-superior",
-        f"sizes: {'3 ' if color else ''}{' '.join(str(int(n)) for n in size)}",
-        f"space directions: {'none ' if color else ''}{' '.join(vectors)}",
-        f"kinds: {'RGB-color ' if color else ''}domain domain domain",
+        f"sizes: {nrrd.format_number_list(np.array([first[1], *size] if extra else size))}",
+        f"space directions: {nrrd.format_optional_vector_list([None, *axes] if extra else list(axes))}",
+        f"kinds: {f'{first[0]} ' if extra else ''}domain domain domain",
         "endian: little",
         f"encoding: {encoding}",
-        f"space origin: ({','.join(repr(float(value)) for value in geometry.origin)})",
+        f"space origin: {nrrd.format_vector(np.array(geometry.origin, float))}",
+        *more,
     ]
-    return ("\n".join(lines) + "\n\n").encode("ascii")
+    return ("\n".join(lines) + "\n\n").encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Only the band of rows that labels reach on a slice is ever made; nothing has the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -16,6 +16,7 @@ from cases.deflate import Deflated, crc32, deflate, joined, zeros
 from cases.label_bits import LabelVoxels
 
 CHUNK = 2**20
+Band = tuple[int, np.ndarray]
 
 
 @dataclass(slots=True)
@@ -32,34 +33,49 @@ class Painted:
 
 
 def paint_labels(
-    labels: Sequence[tuple[int, LabelVoxels]], size: Sequence[int], dtype: np.dtype, spool: BinaryIO
+    labels: Sequence[tuple[int, LabelVoxels]],
+    size: Sequence[int],
+    dtype: np.dtype,
+    spool: BinaryIO,
+    on_slice: Callable[[], object] = lambda: None,
 ) -> Painted:
     """A volume of `size` (x, y, z), each label painted with its value (not 0), later over earlier.
 
     The compressed pieces of what is painted go to `spool`, from its present position on; it must stay open and as it
-    is until the content has been read.
+    is until the content has been read. `on_slice` is called for each slice that has labels.
     """
     painted = Painted(zeros(0), [0] * len(labels))
     width, height, depth = size
-    row = width * dtype.itemsize
+
+    def band_of(k: int) -> Band | None:
+        here = [(index, label) for index, (_, label) in enumerate(labels) if label.reaches(k)]
+        if not here:
+            return None
+        on_slice()
+        first = min(label.origin[1] for _, label in here)
+        last = max(label.origin[1] + label.size[1] for _, label in here)
+        return first, _band(here, k, (first, last, width), labels, painted, dtype)
+
+    painted.content = bands(band_of, height, depth, width * dtype.itemsize, spool)
+    return painted
+
+
+def bands(band_of: Callable[[int], Band | None], height: int, depth: int, row_bytes: int, spool: BinaryIO) -> Deflated:
+    """A volume of `depth` slices of `height` rows, all zero but for a band of rows on each slice: the number of its
+    first row, and the rows, C-contiguous. None where a slice is empty.
+    """
     pieces: list[Deflated] = []
     empty = 0
     for k in range(depth):
-        here = [(index, label) for index, (_, label) in enumerate(labels) if label.reaches(k)]
-        first = min((label.origin[1] for _, label in here), default=height)
-        last = max((label.origin[1] + label.size[1] for _, label in here), default=height)
-        empty += first * row
-        if here:
-            band = _band(here, k, (first, last, width), labels, painted, dtype)
-            if band.any():
-                pieces += [zeros(empty), spooled(band, spool)]
-                empty = 0
-            else:
-                empty += band.nbytes
-        empty += (height - last) * row
+        found = band_of(k)
+        if found is None or not found[1].any():
+            empty += height * row_bytes
+            continue
+        first, band = found
+        pieces += [zeros(empty + first * row_bytes), spooled(band, spool)]
+        empty = height * row_bytes - first * row_bytes - band.nbytes
     pieces.append(zeros(empty))
-    painted.content = joined(pieces)
-    return painted
+    return joined(pieces)
 
 
 def _band(
