@@ -49,8 +49,14 @@ PLAIN = [
     "casestore.search.values",
     "casestore.supervisor",
     "exports.archives",
+    "exports.label_values",
     "exports.mhd",
+    "exports.nifti_header",
     "exports.painting",
+    "exports.seg_dicom",
+    "exports.seg_nrrd",
+    "exports.segments",
+    "exports.shapes",
 ]
 
 

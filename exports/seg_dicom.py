@@ -1,0 +1,347 @@
+"""DICOM Segmentation (PS3.3 A.51): the labels of a series that refer to its original images. highdicom, no Django.
+
+highdicom describes every frame: which image it lies on, which segments there are. It is shown a single pixel a slice
+for that; the frames themselves are painted one by one behind its header, so that no volume is ever in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import struct
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from io import BytesIO
+from typing import Any, BinaryIO
+
+import numpy as np
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from cases.dicom.errors import DicomRefused
+from cases.dicom.header import numbers, text
+from cases.dicom.source import open_header
+from cases.geometry import SAME_ORIENTATION
+from casestore.errors import CasestoreError
+from exports.segments import Segment, Survey
+
+# A frame's description takes some 8 kB of memory while it is made.
+MAX_FRAMES = 10_000
+MAX_PIXEL_BYTES = 2**32 - 2
+LONGEST_LABEL = 64
+MANUFACTURER = "casestore"
+SERIES_NUMBER = 9000
+
+IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+PLACE = ("NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
+# What a segmentation says of patient and study is what the images say, where it is well-formed.
+COPIED = {
+    "PatientName": re.compile(r".{0,324}"),
+    "PatientID": re.compile(r".{0,64}"),
+    "PatientBirthDate": re.compile(r"\d{8}", re.ASCII),
+    "PatientSex": re.compile(r"[MFO]"),
+    "PatientAge": re.compile(r"\d{3}[DWMY]", re.ASCII),
+    "StudyID": re.compile(r".{0,16}"),
+    "AccessionNumber": re.compile(r".{0,16}"),
+    "StudyDate": re.compile(r"\d{8}", re.ASCII),
+    "StudyTime": re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?", re.ASCII),
+    "StudyDescription": re.compile(r".{0,64}"),
+    "ReferringPhysicianName": re.compile(r".{0,324}"),
+    "PositionReferenceIndicator": re.compile(r".{0,64}"),
+}
+TAGS = [tag for name in ("SpecificCharacterSet", *IDENTITY, *PLACE, *COPIED) if (tag := tag_for_keyword(name))]
+
+
+def read_source(file: BinaryIO) -> Dataset:
+    """What a segmentation needs to know of an image; its pixels are not read. Raises CasestoreError."""
+    try:
+        with open_header(file, TAGS) as (dataset, _):
+            return dataset
+    except DicomRefused as refusal:
+        raise CasestoreError(f"An original image cannot be read: {refusal.sentence}") from None
+
+
+@dataclass(frozen=True)
+class DicomSegmentation:
+    """A file: `header` up to where the pixels begin, then the frames, each one segment of one slice, or all of them."""
+
+    header: bytes
+    segments: tuple[Segment, ...]
+    # (index of the segment, or None for all of them; slice of the partial volume)
+    frames: tuple[tuple[int | None, int], ...]
+    rows: int
+    columns: int
+    element_type: str
+
+    @property
+    def is_label_map(self) -> bool:
+        return bool(self.frames) and self.frames[0][0] is None
+
+    @cached_property
+    def pixel_bytes(self) -> int:
+        return _pixel_bytes(len(self.frames), self.rows, self.columns, self.element_type)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        return len(self.header) + self.pixel_bytes
+
+    def pixels(self) -> Iterator[bytes]:
+        """What follows the header, a frame at a time."""
+        written = 0
+        for part in self._packed() if self.element_type == "bit" else self._painted():
+            written += len(part)
+            yield part
+        # An element has an even number of bytes (PS3.5 7.1.1).
+        if written < self.pixel_bytes:
+            yield bytes(self.pixel_bytes - written)
+
+    def _painted(self) -> Iterator[bytes]:
+        dtype = np.dtype(self.element_type).newbyteorder("<")
+        for _, k in self.frames:
+            frame = np.zeros((self.rows, self.columns), dtype)
+            for segment in self.segments:
+                if segment.reaches(k):
+                    _paint(frame, segment, k, segment.value)
+            yield frame.tobytes()
+
+    def _packed(self) -> Iterator[bytes]:
+        """One bit a pixel, the least significant first; frames follow each other without padding (PS3.5 8.2)."""
+        rest = np.zeros(0, np.uint8)
+        for index, k in self.frames:
+            frame = np.zeros((self.rows, self.columns), np.uint8)
+            assert index is not None
+            _paint(frame, self.segments[index], k, 1)
+            bits = np.concatenate([rest, frame.ravel()])
+            whole = len(bits) // 8 * 8
+            yield np.packbits(bits[:whole], bitorder="little").tobytes()
+            rest = bits[whole:]
+        yield np.packbits(rest, bitorder="little").tobytes()
+
+
+def segmentation(
+    *,
+    sources: Sequence[Dataset],
+    size: Sequence[int],
+    segments: Sequence[Segment],
+    survey: Survey,
+    thickness: float,
+    identity: str,
+    moment: datetime,
+) -> DicomSegmentation | None:
+    """The segmentation of a volume of `size` (x, y, z) whose slice k is the image `sources[k]` (see `read_source`).
+
+    A LABELMAP whose numbers are the segments' values, or, where segments overlap, a BINARY one in which they are
+    numbered from 1 on. None where no segment has a voxel, since a segmentation cannot be without frames. `thickness` is
+    that of a slice, mm, for images that do not say it. The same `identity` and `moment` give the same bytes.
+    Raises CasestoreError where the images cannot carry a segmentation.
+    """
+    if survey.is_empty:
+        return None
+    columns, rows, _ = (int(value) for value in size)
+    overlapping = bool(survey.overlaps)
+    ordered = list(segments) if overlapping else sorted(segments, key=lambda segment: segment.value)
+    positions = [segments.index(segment) for segment in ordered]
+    present = survey.present[positions]
+    element_type = "bit" if overlapping else _label_map_type(ordered)
+    count = int(present.sum() if overlapping else present.any(axis=0).sum())
+    pixel_bytes = _pixel_bytes(count, rows, columns, element_type)
+    if count > MAX_FRAMES or pixel_bytes > MAX_PIXEL_BYTES:
+        raise CasestoreError(
+            f"A DICOM SEG of these labels would have {count} frames and {pixel_bytes} bytes of pixels; it can have "
+            f"{MAX_FRAMES} frames and {MAX_PIXEL_BYTES} bytes."
+        )
+    _check(sources)
+    stand_ins = [_stand_in(source, sources[0], thickness) for source in sources]
+    try:
+        made = _describe(stand_ins, ordered, present, overlapping, identity, moment)
+        _complete(made, sources[0], identity, moment, overlapping)
+        frames = _frames(made, sources, overlapping)
+        header = _header(made, rows, columns, pixel_bytes)
+    except CasestoreError:
+        raise
+    except Exception as error:  # Malformed identifiers make highdicom and pydicom raise nearly anything, and quote it.
+        raise CasestoreError(f"The images cannot carry a DICOM SEG ({type(error).__name__}).") from None
+    return DicomSegmentation(header, tuple(ordered), frames, rows, columns, element_type)
+
+
+def _check(sources: Sequence[Dataset]) -> None:
+    """Raises CasestoreError with the reason why a segmentation cannot refer to these images."""
+    first = sources[0]
+    orientation = numbers(first, "ImageOrientationPatient", 6)
+    for source in sources:
+        if (numbers(source, "NumberOfFrames", 1) or (1,))[0] > 1:
+            raise CasestoreError(
+                "The images are frames of a multi-frame file; a DICOM SEG is made of single images only."
+            )
+        here = numbers(source, "ImageOrientationPatient", 6)
+        if here is None or numbers(source, "ImagePositionPatient", 3) is None or orientation is None:
+            raise CasestoreError("An image has no position or no orientation, which a DICOM SEG needs.")
+        if np.abs(np.array(here) - np.array(orientation)).max() > SAME_ORIENTATION:
+            raise CasestoreError("The images have different orientations; a DICOM SEG has one.")
+        if min(numbers(source, "PixelSpacing", 2) or (0,)) <= 0:
+            raise CasestoreError("An image has no pixel spacing, which a DICOM SEG needs.")
+        for name in IDENTITY:
+            if not text(source, name):
+                raise CasestoreError(f"An image has no {name}, which a DICOM SEG needs.")
+        for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+            if text(source, name) != text(first, name):
+                raise CasestoreError(f"The images differ in {name}; a DICOM SEG has one.")
+    if len({text(source, "SOPInstanceUID") for source in sources}) != len(sources):
+        raise CasestoreError("Two images have the same SOP Instance UID; a DICOM SEG cannot tell them apart.")
+
+
+def _stand_in(source: Dataset, first: Dataset, thickness: float) -> Dataset:
+    """The image with a single pixel and without anybody's name: highdicom writes invalid ones into its log."""
+    made = Dataset()
+    for name in IDENTITY:
+        setattr(made, name, text(source, name))
+    made.Rows = made.Columns = 1
+    made.ImagePositionPatient = source.ImagePositionPatient
+    # Scanners round the cosines of each image for themselves; highdicom takes only equal ones.
+    made.ImageOrientationPatient = first.ImageOrientationPatient
+    made.PixelSpacing = first.PixelSpacing
+    made.SliceThickness = (numbers(first, "SliceThickness", 1) or (0.0,))[0] or thickness
+    for name in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex"):
+        setattr(made, name, "")
+    for name in ("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "Modality"):
+        setattr(made, name, "")
+    return made
+
+
+def _describe(
+    sources: Sequence[Dataset],
+    segments: Sequence[Segment],
+    present: np.ndarray,
+    overlapping: bool,
+    identity: str,
+    moment: datetime,
+) -> Dataset:
+    # Only workers that write segmentations need it in memory.
+    from highdicom.seg import Segmentation, SegmentationTypeValues
+
+    logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)
+    if overlapping:
+        # (slices, 1, 1, segments)
+        pixels = present.T[:, None, None, :].astype(np.uint8)
+    else:
+        lowest = segments[0].value
+        pixels = np.where(present.any(axis=0), lowest, 0).astype(_label_map_type(segments))[:, None, None]
+    time = moment.astimezone(UTC)
+    with warnings.catch_warnings():
+        # They quote values.
+        warnings.simplefilter("ignore")
+        return Segmentation(
+            source_images=sources,
+            pixel_array=pixels,
+            segmentation_type=SegmentationTypeValues.BINARY if overlapping else SegmentationTypeValues.LABELMAP,
+            segment_descriptions=[
+                _description(i if overlapping else segment.value, segment) for i, segment in enumerate(segments, 1)
+            ],
+            series_instance_uid=derived_uid(identity, "series"),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=derived_uid(identity, "instance"),
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=MANUFACTURER,
+            software_versions="1",
+            device_serial_number="1",
+            content_label="LABELS",
+            content_description="Labels exported from casestore",
+            series_description="Labels",
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            specific_character_set="ISO_IR 192",
+            content_date=time.date(),
+            content_time=time.time(),
+        )
+
+
+def _description(number: int, segment: Segment) -> Any:
+    from highdicom.color import CIELabColor
+    from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
+    from pydicom.sr.codedict import codes
+
+    # A Long String has no backslash, no control characters, and 64 characters at most (PS3.5 6.2).
+    label = re.sub(r"[\\\x00-\x1f\x7f]+", " ", segment.name).strip() or segment.identifier
+    described = SegmentDescription(
+        segment_number=number,
+        segment_label=label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…",
+        # What a label is of, only its name says. This is the code that 3D Slicer gives to what has none.
+        segmented_property_category=codes.SCT.Tissue,
+        segmented_property_type=codes.SCT.Tissue,
+        algorithm_type=SegmentAlgorithmTypeValues.MANUAL,
+        display_color=CIELabColor.from_rgb(*segment.rgb),
+    )
+    described.SegmentDescription = segment.name
+    return described
+
+
+def _complete(made: Dataset, first: Dataset, identity: str, moment: datetime, overlapping: bool) -> None:
+    """Whose it is; and what depended on chance, on the clock, and on what the single pixels looked like."""
+    for name, pattern in COPIED.items():
+        value = text(first, name, 1000)
+        if value and pattern.fullmatch(value):
+            setattr(made, name, value)
+    organization = derived_uid(identity, "dimensions")
+    made.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
+    for item in made.DimensionIndexSequence:
+        item.DimensionOrganizationUID = organization
+    time = moment.astimezone(UTC)
+    made.InstanceCreationDate, made.InstanceCreationTime = f"{time:%Y%m%d}", f"{time:%H%M%S.%f}"
+    for item in made.ContributingEquipmentSequence:
+        item.ContributionDateTime = f"{time:%Y%m%d%H%M%S.%f}"
+    made.SegmentsOverlap = "YES" if overlapping else "NO"
+
+
+def _frames(made: Dataset, sources: Sequence[Dataset], overlapping: bool) -> tuple[tuple[int | None, int], ...]:
+    """What each frame shows, in the order that highdicom gave them."""
+    slices = {text(source, "SOPInstanceUID"): k for k, source in enumerate(sources)}
+    shared = made.SharedFunctionalGroupsSequence[0]
+    frames: list[tuple[int | None, int]] = []
+    for item in made.PerFrameFunctionalGroupsSequence:
+        k = slices[item.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID]
+        if overlapping:
+            group = item if "SegmentIdentificationSequence" in item else shared
+            frames.append((int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber) - 1, k))
+        else:
+            frames.append((None, k))
+    return tuple(frames)
+
+
+def _header(made: Dataset, rows: int, columns: int, pixel_bytes: int) -> bytes:
+    """The file up to the value of Pixel Data, which is its last element."""
+    del made.PixelData
+    made.Rows, made.Columns = rows, columns
+    target = BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made.save_as(target, enforce_file_format=True)
+    kind = b"OW" if made.BitsAllocated == 16 else b"OB"
+    return target.getvalue() + struct.pack("<HH2sHL", 0x7FE0, 0x0010, kind, 0, pixel_bytes)
+
+
+def _paint(frame: np.ndarray, segment: Segment, k: int, value: int) -> None:
+    x, y, mask = segment.mask(k)
+    frame[y : y + mask.shape[0], x : x + mask.shape[1]][mask] = value
+
+
+def _pixel_bytes(frames: int, rows: int, columns: int, element_type: str) -> int:
+    pixels = frames * rows * columns
+    count = (pixels + 7) // 8 if element_type == "bit" else pixels * np.dtype(element_type).itemsize
+    return count + count % 2
+
+
+def _label_map_type(segments: Sequence[Segment]) -> str:
+    """numpy name of the smallest type that holds the segments' numbers."""
+    return "uint16" if max(segment.value for segment in segments) > 255 else "uint8"
+
+
+def derived_uid(identity: str, what: str) -> str:
+    """2.25 and a number of 128 bits (PS3.5 B.2)."""
+    digest = hashlib.sha256(f"casestore segmentation {what} {identity}".encode()).digest()
+    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
