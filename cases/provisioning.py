@@ -19,6 +19,7 @@ from jsonschema.exceptions import SchemaError
 from jsonschema.validators import validator_for
 from rest_framework import serializers
 
+from cases.label_dictionary import problem_of
 from cases.models import Project, ProjectRole, RoleName
 from casestore import clock, ids
 from casestore.accounts.models import Domain, GlobalPrivilege, GlobalPrivilegeName, GroupDomain, User
@@ -40,6 +41,16 @@ class SchemaField(ObjectField):
         return schema
 
 
+class LabelValuesField(ObjectField):
+    """Label names and their values in exports."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        values = super().to_internal_value(data)
+        if problem := problem_of(values):
+            raise serializers.ValidationError(problem)
+        return values
+
+
 def _strings(**options: Any) -> serializers.ListField:
     return serializers.ListField(child=StrictCharField(max_length=255), **options)
 
@@ -59,6 +70,7 @@ class ProjectDeclaration(StrictSerializer):
     tags = TagDeclaration(many=True, required=False)
     caseAttributesSchema = SchemaField(required=False)
     labelAttributesSchema = SchemaField(required=False)
+    labelValues = LabelValuesField(required=False)
 
 
 class GroupDeclaration(StrictSerializer):
@@ -97,6 +109,7 @@ PROJECT_FIELDS = {
     "tags": "tags",
     "caseAttributesSchema": "case_attributes_schema",
     "labelAttributesSchema": "label_attributes_schema",
+    "labelValues": "label_values",
 }
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from cases.label_dictionary import MAX_VALUE
 from casestore.errors import CasestoreError
 
-MAX_VALUE = 2**16 - 1
 SHOWN = 80
 
 

@@ -296,6 +296,7 @@ def test_projects_as_published(world: World) -> None:
         "tags",
         "caseAttributesSchema",
         "labelAttributesSchema",
+        "labelValues",
         "createdAt",
         "updatedAt",
     ]

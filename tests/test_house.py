@@ -35,6 +35,7 @@ PLAIN = [
     "cases.geometry",
     "cases.image_numbers",
     "cases.label_bits",
+    "cases.label_dictionary",
     "cases.slices",
     "cases.demo.phantom",
     "casestore.clock",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
 from django.db import models
 
+from cases.label_dictionary import problem_of
 from cases.querysets import ProjectQuerySet
 from casestore import clock, ids
 
@@ -33,6 +35,11 @@ class Project(models.Model):
     tags = models.JSONField(default=list, blank=True, help_text="The palette: [{caption, color}…].")
     case_attributes_schema = models.JSONField(default=dict, blank=True, help_text="JSON Schema")
     label_attributes_schema = models.JSONField(default=dict, blank=True, help_text="JSON Schema")
+    label_values = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="The value that a label of a name has in every export that asks for it: {name: 1 to 65535}.",
+    )
     created_at = models.DateTimeField(default=clock.now, editable=False)
     updated_at = models.DateTimeField(default=clock.now, editable=False)
 
@@ -43,6 +50,10 @@ class Project(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        if problem := problem_of(self.label_values):
+            raise ValidationError({"label_values": problem})
 
 
 class ProjectRole(models.Model):

@@ -7,6 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from cases.label_dictionary import MAX_VALUE
 from cases.models import Project, ProjectRole, RoleName
 from casestore.accounts.models import User
 from casestore.accounts.serializers import LoginInfoFullSerializer
@@ -21,6 +22,11 @@ class ProjectSerializer(serializers.ModelSerializer):
     tags = serializers.ListField(child=ObjectField())
     caseAttributesSchema = ObjectField(source="case_attributes_schema")
     labelAttributesSchema = ObjectField(source="label_attributes_schema")
+    labelValues = serializers.DictField(
+        child=serializers.IntegerField(min_value=1, max_value=MAX_VALUE),
+        source="label_values",
+        help_text='The value of each label name in exports with labelValues "project".',
+    )
     createdAt = DateField(source="created_at")
     updatedAt = DateField(source="updated_at")
 
@@ -36,6 +42,7 @@ class ProjectSerializer(serializers.ModelSerializer):
             "tags",
             "caseAttributesSchema",
             "labelAttributesSchema",
+            "labelValues",
             "createdAt",
             "updatedAt",
         )
