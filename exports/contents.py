@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import mmap
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import cached_property
-from tempfile import SpooledTemporaryFile
+from dataclasses import dataclass, replace
+from tempfile import SpooledTemporaryFile, TemporaryFile
 from typing import Any, BinaryIO, cast
 
 import orjson
 from django.conf import settings
 
-from cases.deflate import Deflated, inflated
+from cases.deflate import Deflated, inflated, joined, piece_of
 from cases.geometry import VolumeGeometry, volume_geometry
 from cases.image_numbers import PartialVolume
 from cases.label_bits import LabelVoxels
@@ -24,9 +24,13 @@ from cases.services.volumes import current_volume, decoded_slices, open_volume, 
 from cases.slices import SliceReader, pack_index
 from casestore.errors import CasestoreError
 from exports.models import ContentDigest
+from exports.shapes import rasterize
 
-# Up to so many bytes of compressed voxels stay in memory; more go to the spool.
+# Up to so many bytes of compressed voxels, or of a painted shape, stay in memory; more go to the spool.
 IN_MEMORY = 2**22
+# Bytes of all painted shapes of one volume, a bit a voxel.
+MAX_SHAPES = 2**31
+LOOKS = {"color", "alpha"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class Member:
     def sha256(self) -> str:
         """Computed once for what it is made of, and remembered."""
         if self.made_of is None:
-            return self._compute()
+            return self.known_sha256 or self._compute()
         key = hashlib.sha256(orjson.dumps(self.made_of)).hexdigest()
         known = ContentDigest.objects.filter(key=key).values_list("sha256", flat=True).first()
         if known is None:
@@ -57,6 +61,11 @@ class Member:
         for chunk in inflated(self.content):
             digest.update(chunk)
         return digest.hexdigest()
+
+
+def headed(name: str, header: bytes, content: Deflated, made_of: Sequence[Any]) -> Member:
+    """A file that begins with a header; `made_of` is said of what follows it."""
+    return Member(name, joined([piece_of(header), content]), [hashlib.sha256(header).hexdigest(), *made_of])
 
 
 @dataclass(frozen=True)
@@ -78,10 +87,6 @@ class Volume:
     @property
     def channels(self) -> int:
         return self.entry.series.channels
-
-    @cached_property
-    def voxel_labels(self) -> list[Label]:
-        return [label for label in self.entry.labels.all() if label.type == LabelType.VOXEL]
 
     @property
     def made_of(self) -> list[Any]:
@@ -144,7 +149,22 @@ def voxels_of(volume: Volume, *, anew: bool, on_slice: Callable[[], None]) -> It
         yield SliceReader(file, pack_index(index), slice_bytes(series, volume.element_type)).pieces(numbers), ""
 
 
-def label_voxels(label: Label) -> LabelVoxels:
+def label_voxels(labels: Sequence[Label], volume: Volume) -> list[LabelVoxels]:
+    """The voxels of labels and of shapes, which are painted here. Raises CasestoreError."""
+    found, left = [], MAX_SHAPES
+    for label in labels:
+        if label.type == LabelType.VOXEL:
+            found.append(_stored_voxels(label))
+            continue
+        shape = rasterize(label.type, label.data, spacing=volume.geometry.spacing, size=volume.size)
+        left -= len(shape.data)
+        if left < 0:
+            raise CasestoreError(f"The shapes on series {volume.entry.series.series_uid} are too large to be painted.")
+        found.append(replace(shape, data=_mapped(shape.data)) if len(shape.data) >= IN_MEMORY else shape)
+    return found
+
+
+def _stored_voxels(label: Label) -> LabelVoxels:
     """Of an empty label (`voxels` null): a box without voxels. Raises CasestoreError."""
     if label.data.get("voxels") is None:
         return LabelVoxels(b"", (0, 0, 0), (0, 0, 0))
@@ -154,5 +174,16 @@ def label_voxels(label: Label) -> LabelVoxels:
     return LabelVoxels(map_blob(label.blob), origin, size)
 
 
-def label_made_of(label: Label, value: int) -> list[Any]:
+def _mapped(data: bytes) -> mmap.mmap:
+    """The bytes in a file of the spool, which is mapped into memory."""
+    with TemporaryFile(prefix="casestore-", dir=settings.FILE_UPLOAD_TEMP_DIR) as file:
+        file.write(data)
+        file.flush()
+        return mmap.mmap(file.fileno(), len(data), access=mmap.ACCESS_READ)
+
+
+def label_made_of(label: Label, value: int, volume: Volume) -> list[Any]:
+    if label.type != LabelType.VOXEL:
+        shape = {name: label.data[name] for name in sorted(label.data) if name not in LOOKS}
+        return [value, label.type, shape, volume.geometry.spacing]
     return [value, label.data.get("voxels"), label.data.get("origin"), label.data.get("size")]

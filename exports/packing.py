@@ -6,6 +6,7 @@ import logging
 import traceback
 from collections.abc import Sequence
 from datetime import datetime
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,15 @@ from casestore.api.renderers import dump
 from casestore.errors import CasestoreError
 from casestore.tasks.models import DownloadFileType, Task
 from casestore.tasks.services import Progress, Result, ends_task
-from exports.contents import Member, Volume, load_revision, volumes_of, voxels_of
-from exports.formats import meta_image
+from exports.contents import Member, Volume, load_revision, volumes_of
+from exports.formats import dicom_seg, meta_image, nifti, nrrd
 from exports.growing import GrowingArchive
+from exports.jobs import Job
 
 logger = logging.getLogger(__name__)
 
 FILE_TYPES = {"tgz": DownloadFileType.GZIP, "zip": DownloadFileType.ZIP}
+FORMATS: dict[str, ModuleType] = {"mhd": meta_image, "nrrd": nrrd, "nifti": nifti, "dicom-seg": dicom_seg}
 MANIFEST_VERSION = 1
 # A sentence in a task; the manifest has them all.
 MAX_REASONS = 10
@@ -121,7 +124,7 @@ class CasePacker:
         if revision is None:
             raise CasestoreError("The case was deleted before it was packed.")
         volumes = volumes_of(revision)
-        self._add(revision, Member("data.json", piece_of(dump(_document(revision), indent=True) + b"\n")))
+        self._add(revision, data_file(revision))
         series = [self._pack_volume(revision, volume, anew=anew) for volume in volumes]
         return {
             "status": "packed",
@@ -140,10 +143,10 @@ class CasePacker:
             "warnings": list(volume.geometry.warnings),
             "seriesWarnings": entry.series.geometry.get("warnings", []),
         }
-        with voxels_of(volume, anew=anew, on_slice=self.meter.beat) as (voxels, sha256):
-            for member in meta_image.volume_files(volume, voxels, sha256, self.options):
-                self._add(revision, member)
-        for member in meta_image.label_files(volume, self.options, told):
+        chosen, job = FORMATS[self.options.get("format", "mhd")], Job(self.options, self.meter.beat, anew)
+        for member in chosen.volume_files(volume, job):
+            self._add(revision, member)
+        for member in chosen.label_files(volume, job, told):
             self._add(revision, member)
         return told
 
@@ -165,16 +168,17 @@ def _reason(error: Exception) -> str:
     return f"It could not be packed ({type(error).__name__})."
 
 
-def _document(revision: Revision) -> dict[str, Any]:
-    """`data.json`. The case as this revision left it, so that later changes of the case do not change the export."""
+def data_file(revision: Revision) -> Member:
+    """The case as this revision left it, so that later changes of the case do not change the export."""
     case = revision.case
-    return {
+    document = {
         "caseId": case.case_id,
         "createdAt": clock.iso(case.created_at),
         "updatedAt": clock.iso(revision.date),
         "projectId": case.project.project_id,
         "revision": stored_revision_document(revision),
     }
+    return Member("data.json", piece_of(dump(document, indent=True) + b"\n"))
 
 
 def expected_bytes(entries: Sequence[dict[str, Any]]) -> int:
@@ -190,9 +194,13 @@ def expected_bytes(entries: Sequence[dict[str, Any]]) -> int:
 
 
 def _add_manifest(growing: GrowingArchive, told: Sequence[dict[str, Any]], options: dict[str, Any]) -> None:
-    names = ("labelPackType", "mhdLineEnding", "compressionFormat")
+    names = ("format", "labelPackType", "labelValues", "rasterizeShapes", "mhdLineEnding", "compressionFormat")
     cases = [{name: value for name, value in case.items() if name != "bytes"} for case in told]
-    document = {"version": MANIFEST_VERSION, "options": {name: options[name] for name in names}, "cases": cases}
+    document = {
+        "version": MANIFEST_VERSION,
+        "options": {name: options[name] for name in names if name in options},
+        "cases": cases,
+    }
     newest = max(datetime.fromisoformat(case["revisionDate"]) for case in told if case["status"] == "packed")
     growing.archive.add("manifest.json", newest, piece_of(dump(document, indent=True) + b"\n"))
 

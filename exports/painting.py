@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -107,9 +107,10 @@ def _band(
     return band
 
 
-def spooled(band: np.ndarray, spool: BinaryIO) -> Deflated:
-    """A C-contiguous array as a piece, which is kept in `spool`."""
-    start, length = spool.tell(), spool.write(deflate(band.data))
+def spooled(data: Any, spool: BinaryIO) -> Deflated:
+    """Bytes or a C-contiguous array as a piece, which is kept in `spool`."""
+    view = memoryview(data)
+    start, length = spool.tell(), spool.write(deflate(view))
 
     def read() -> Iterator[bytes]:
         spool.seek(start)
@@ -119,4 +120,4 @@ def spooled(band: np.ndarray, spool: BinaryIO) -> Deflated:
             left -= len(chunk)
             yield chunk
 
-    return Deflated(band.nbytes, crc32(band.data), length, read)
+    return Deflated(view.nbytes, crc32(view), length, read)

@@ -28,12 +28,15 @@ from cases.dicom.header import numbers, text
 from cases.dicom.source import open_header
 from cases.geometry import SAME_ORIENTATION
 from casestore.errors import CasestoreError
+from exports.label_values import element_type as element_type_of
 from exports.segments import Segment, Survey
 
 # A frame's description takes some 8 kB of memory while it is made.
 MAX_FRAMES = 10_000
 MAX_PIXEL_BYTES = 2**32 - 2
 LONGEST_LABEL = 64
+MULTI_FRAME = "The images are frames of a multi-frame file; a DICOM SEG refers to files of one image."
+NO_PLACE = "An image has no position or no orientation, which a DICOM SEG needs."
 MANUFACTURER = "casestore"
 SERIES_NUMBER = 9000
 
@@ -81,6 +84,11 @@ class DicomSegmentation:
     @property
     def is_label_map(self) -> bool:
         return bool(self.frames) and self.frames[0][0] is None
+
+    @property
+    def numbers(self) -> dict[int, int]:
+        """The segment number of each value."""
+        return {segment.value: segment.value if self.is_label_map else i for i, segment in enumerate(self.segments, 1)}
 
     @cached_property
     def pixel_bytes(self) -> int:
@@ -133,55 +141,69 @@ def segmentation(
     thickness: float,
     identity: str,
     moment: datetime,
-) -> DicomSegmentation | None:
+) -> DicomSegmentation:
     """The segmentation of a volume of `size` (x, y, z) whose slice k is the image `sources[k]` (see `read_source`).
 
     A LABELMAP whose numbers are the segments' values, or, where segments overlap, a BINARY one in which they are
-    numbered from 1 on. None where no segment has a voxel, since a segmentation cannot be without frames. `thickness` is
-    that of a slice, mm, for images that do not say it. The same `identity` and `moment` give the same bytes.
-    Raises CasestoreError where the images cannot carry a segmentation.
+    numbered from 1 on. `thickness` is that of a slice, mm, for images that do not say it. The same `identity` and
+    `moment` give the same bytes. Raises CasestoreError where the images cannot carry a segmentation, and where no
+    segment has a voxel: there is none without frames.
     """
     if survey.is_empty:
-        return None
+        raise CasestoreError("The labels have no voxels; a DICOM SEG cannot be without.")
+    extent = extent_of(segments, survey, size)
+    check(sources)
     columns, rows, _ = (int(value) for value in size)
     overlapping = bool(survey.overlaps)
     ordered = list(segments) if overlapping else sorted(segments, key=lambda segment: segment.value)
-    positions = [segments.index(segment) for segment in ordered]
-    present = survey.present[positions]
-    element_type = "bit" if overlapping else _label_map_type(ordered)
-    count = int(present.sum() if overlapping else present.any(axis=0).sum())
-    pixel_bytes = _pixel_bytes(count, rows, columns, element_type)
-    if count > MAX_FRAMES or pixel_bytes > MAX_PIXEL_BYTES:
-        raise CasestoreError(
-            f"A DICOM SEG of these labels would have {count} frames and {pixel_bytes} bytes of pixels; it can have "
-            f"{MAX_FRAMES} frames and {MAX_PIXEL_BYTES} bytes."
-        )
-    _check(sources)
+    present = survey.present[[segments.index(segment) for segment in ordered]]
     stand_ins = [_stand_in(source, sources[0], thickness) for source in sources]
     try:
         made = _describe(stand_ins, ordered, present, overlapping, identity, moment)
         _complete(made, sources[0], identity, moment, overlapping)
         frames = _frames(made, sources, overlapping)
-        header = _header(made, rows, columns, pixel_bytes)
+        header = _header(made, rows, columns, extent.pixel_bytes)
     except CasestoreError:
         raise
     except Exception as error:  # Malformed identifiers make highdicom and pydicom raise nearly anything, and quote it.
         raise CasestoreError(f"The images cannot carry a DICOM SEG ({type(error).__name__}).") from None
-    return DicomSegmentation(header, tuple(ordered), frames, rows, columns, element_type)
+    return DicomSegmentation(header, tuple(ordered), frames, rows, columns, extent.element_type)
 
 
-def _check(sources: Sequence[Dataset]) -> None:
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How large a segmentation is. `element_type` is a numpy name, or `bit`."""
+
+    frames: int
+    element_type: str
+    pixel_bytes: int
+
+
+def extent_of(segments: Sequence[Segment], survey: Survey, size: Sequence[int]) -> Extent:
+    """Raises CasestoreError where it would be too large."""
+    columns, rows, _ = (int(value) for value in size)
+    overlapping = bool(survey.overlaps)
+    element_type = "bit" if overlapping else element_type_of([segment.value for segment in segments])
+    frames = int(survey.present.sum() if overlapping else survey.present.any(axis=0).sum())
+    pixel_bytes = _pixel_bytes(frames, rows, columns, element_type)
+    if frames > MAX_FRAMES or pixel_bytes > MAX_PIXEL_BYTES:
+        raise CasestoreError(
+            f"A DICOM SEG of these labels would have {frames} frames and {pixel_bytes} bytes of pixels; it can have "
+            f"{MAX_FRAMES} frames and {MAX_PIXEL_BYTES} bytes."
+        )
+    return Extent(frames, element_type, pixel_bytes)
+
+
+def check(sources: Sequence[Dataset]) -> None:
     """Raises CasestoreError with the reason why a segmentation cannot refer to these images."""
     first = sources[0]
     orientation = numbers(first, "ImageOrientationPatient", 6)
     for source in sources:
         if (numbers(source, "NumberOfFrames", 1) or (1,))[0] > 1:
-            raise CasestoreError(
-                "The images are frames of a multi-frame file; a DICOM SEG is made of single images only."
-            )
+            raise CasestoreError(MULTI_FRAME)
         here = numbers(source, "ImageOrientationPatient", 6)
         if here is None or numbers(source, "ImagePositionPatient", 3) is None or orientation is None:
-            raise CasestoreError("An image has no position or no orientation, which a DICOM SEG needs.")
+            raise CasestoreError(NO_PLACE)
         if np.abs(np.array(here) - np.array(orientation)).max() > SAME_ORIENTATION:
             raise CasestoreError("The images have different orientations; a DICOM SEG has one.")
         if min(numbers(source, "PixelSpacing", 2) or (0,)) <= 0:
@@ -231,7 +253,9 @@ def _describe(
         pixels = present.T[:, None, None, :].astype(np.uint8)
     else:
         lowest = segments[0].value
-        pixels = np.where(present.any(axis=0), lowest, 0).astype(_label_map_type(segments))[:, None, None]
+        pixels = np.where(present.any(axis=0), lowest, 0).astype(
+            element_type_of([segment.value for segment in segments])
+        )[:, None, None]
     time = moment.astimezone(UTC)
     with warnings.catch_warnings():
         # They quote values.
@@ -334,11 +358,6 @@ def _pixel_bytes(frames: int, rows: int, columns: int, element_type: str) -> int
     pixels = frames * rows * columns
     count = (pixels + 7) // 8 if element_type == "bit" else pixels * np.dtype(element_type).itemsize
     return count + count % 2
-
-
-def _label_map_type(segments: Sequence[Segment]) -> str:
-    """numpy name of the smallest type that holds the segments' numbers."""
-    return "uint16" if max(segment.value for segment in segments) > 255 else "uint8"
 
 
 def derived_uid(identity: str, what: str) -> str:

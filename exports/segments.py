@@ -9,6 +9,7 @@ import colorsys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -126,6 +127,13 @@ def survey(segments: Sequence[Segment], size: Sequence[int], on_slice: Callable[
             on_slice()
             surveyor.take(k, here)
     return surveyor.result()
+
+
+def tell_overlaps(told: dict[str, Any], segments: Sequence[Segment], found: Survey) -> None:
+    """Adds to `overlaps` of a manifest which segments share voxels; each is known by its first label's index."""
+    for (one, other), count in found.overlaps.items():
+        pair = {"label": segments[one].labels[0].index, "by": segments[other].labels[0].index}
+        told["overlaps"].append(pair | {"voxelsShared": count})
 
 
 class _Surveyor:

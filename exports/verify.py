@@ -14,7 +14,7 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,8 +142,12 @@ def _case_problems(case: dict[str, Any], seen: dict[str, Seen]) -> Iterator[str]
         places = {tuple((k, v) for k, v in header.items() if k not in OWN_LINES) for header in own.values()}
         if len(places) > 1:
             yield f"{volume} and its labels have different geometries."
+        # Several labels may share a value.
+        shared: dict[tuple[str, int], list[dict[str, Any]]] = {}
         for label in series["labels"]:
-            yield from _label_problems(f"{folder}/{label['file']}", label, own, seen)
+            shared.setdefault((f"{folder}/{label['file']}", label["value"]), []).append(label)
+        for (name, value), labels in shared.items():
+            yield from _label_problems(name, value, labels, own, seen)
 
 
 def _header(found: Seen) -> dict[str, str]:
@@ -164,18 +168,23 @@ def _header_problems(name: str, header: dict[str, str], seen: dict[str, Seen]) -
 
 
 def _label_problems(
-    name: str, label: dict[str, Any], headers: dict[str, dict[str, str]], seen: dict[str, Seen]
+    name: str,
+    value: int,
+    labels: Sequence[dict[str, Any]],
+    headers: dict[str, dict[str, str]],
+    seen: dict[str, Seen],
 ) -> Iterator[str]:
+    indices = " and ".join(str(label["index"]) for label in labels)
     found = seen.get(name)
     if found is None or found.values is None:
         if name.endswith(".raw"):
-            yield f"{name}, which holds label {label['index']}, is missing."
+            yield f"{name}, which holds label {indices}, is missing."
         return
     header = headers.get(name.removesuffix(".raw") + ".mhd", {})
     values = found.values[256:] if header.get("ElementType") == "MET_USHORT" else found.values[:256]
-    count = int(values[label["value"]])
-    if count != label["voxelsInFile"]:
-        yield f"{name}: label {label['index']} has {count} voxels instead of {label['voxelsInFile']}."
+    count, promised = int(values[value]), sum(label["voxelsInFile"] for label in labels)
+    if count != promised:
+        yield f"{name}: label {indices} has {count} voxels instead of {promised}."
 
 
 def main(arguments: list[str] | None = None) -> int:

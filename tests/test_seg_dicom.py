@@ -49,9 +49,11 @@ def make(sources: list[Dataset], labels: list[ExportedLabel], values: list[int],
     segments = segments_of(labels, values)
     options = {"thickness": 3.0, "identity": "case/0/1", "moment": MOMENT} | changes
     found = survey(segments, size)
-    made = seg_dicom.segmentation(sources=sources, size=size, segments=segments, survey=found, **options)
-    if made is None:
+    if found.is_empty:
+        with pytest.raises(CasestoreError, match="no voxels"):
+            seg_dicom.segmentation(sources=sources, size=size, segments=segments, survey=found, **options)
         return None
+    made = seg_dicom.segmentation(sources=sources, size=size, segments=segments, survey=found, **options)
     data = made.header + b"".join(made.pixels())
     assert len(data) == made.size
     assert len(data) % 2 == 0

@@ -1,0 +1,95 @@
+"""What the formats need to make the files of a case: options, labels with their values, room for what is compressed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from cases.deflate import Deflated
+from cases.label_bits import LabelVoxels
+from cases.models import Label, LabelType
+from exports import shapes
+from exports.contents import Volume, label_made_of, label_voxels, spool, voxels_of
+from exports.label_values import index_values, project_values
+from exports.segments import ExportedLabel, Segment, Survey, segments_of, survey
+
+Make = Callable[[BinaryIO], Deflated]
+
+
+@dataclass(frozen=True)
+class ValuedLabel:
+    """A label that becomes a mask, and what its voxels are painted with."""
+
+    label: Label
+    value: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One case of an export. `beat` is called for each slice and ends the work by raising; `anew`: see `voxels_of`."""
+
+    options: Mapping[str, Any]
+    beat: Callable[[], None]
+    anew: bool = False
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether contents are only measured."""
+        return False
+
+    @property
+    def isolated(self) -> bool:
+        return bool(self.options["labelPackType"] == "isolated")
+
+    @property
+    def has_project_values(self) -> bool:
+        return self.options.get("labelValues") == "project"
+
+    def labels_of(self, volume: Volume) -> list[ValuedLabel]:
+        """The voxel labels and, where shapes are wanted, those that have an inside, in their order.
+
+        Raises CasestoreError for a label that has no value.
+        """
+        kinds = {LabelType.VOXEL.value, *(shapes.KINDS if self.options.get("rasterizeShapes") else ())}
+        labels = [label for label in volume.entry.labels.all() if label.type in kinds]
+        if self.has_project_values:
+            dictionary = volume.entry.revision.case.project.label_values
+            values = project_values([label.name for label in labels], dictionary)
+        else:
+            values = index_values([label.position for label in labels])
+        return [ValuedLabel(label, value) for label, value in zip(labels, values, strict=True)]
+
+    def segments_of(self, volume: Volume, *, named_only: bool = False) -> list[Segment]:
+        """`named_only`: without their voxels."""
+        labels = self.labels_of(volume)
+        nothing = [LabelVoxels(b"", (0, 0, 0), (0, 0, 0))] * len(labels)
+        voxels = nothing if named_only else label_voxels([valued.label for valued in labels], volume)
+        exported = [
+            ExportedLabel(valued.label.position, valued.label.name, valued.label.data.get("color"), bits)
+            for valued, bits in zip(labels, voxels, strict=True)
+        ]
+        return segments_of(exported, [valued.value for valued in labels])
+
+    def labels_made_of(self, volume: Volume) -> list[Any]:
+        """From what the voxels of all labels follow."""
+        labels = self.labels_of(volume)
+        return [volume.size, [label_made_of(valued.label, valued.value, volume) for valued in labels]]
+
+    def survey(self, segments: Sequence[Segment], volume: Volume) -> Survey:
+        return survey(segments, volume.size, self.beat)
+
+    @contextmanager
+    def voxels(self, volume: Volume) -> Iterator[tuple[Deflated, str]]:
+        """With their SHA-256 where it is known."""
+        with voxels_of(volume, anew=self.anew, on_slice=self.beat) as found:
+            yield found
+
+    @contextmanager
+    def made(self, size: int, make: Make) -> Iterator[Deflated]:
+        """Content of `size` bytes, whose compressed pieces `make` keeps in the file that it is given."""
+        with spool() as file:
+            content = make(file)
+            assert content.size == size
+            yield content
