@@ -127,14 +127,13 @@ class Bench:
         from casestore.tasks.services import Progress
         from exports.models import ContentDigest
         from exports.packing import pack
-        from exports.services import Wanted, find_cases, resolve
+        from exports.services import Wanted, resolve
 
         if first:
             StoredVolume.objects.all().delete()
             ContentDigest.objects.all().delete()
-        wanted = [Wanted(case) for case in cases or [self.case]]
         parameters = {
-            "entries": resolve(find_cases(self.user, wanted), wanted),
+            "entries": resolve(user=self.user, wanted=[Wanted(case) for case in cases or [self.case]], options={}),
             **export_options(kind),
         }
         task = Task.objects.create(owner=self.user, name="bench", parameters=parameters)

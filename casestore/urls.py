@@ -26,6 +26,7 @@ api = [
     path("cases/search", searches.CaseSearchView.as_view(), name="case-search"),
     path("cases/list/<str:list_id>", list_searches.CaseListSearchView.as_view(), name="cases-of-list"),
     path("cases/export-mhd", exports.ExportMhdView.as_view(), name="export-mhd"),
+    path("cases/export", exports.ExportView.as_view(), name="export"),
     path("cases/tags", tags.TagsView.as_view(), name="tags"),
     path("cases/deleted", deleted.DeletedCaseListView.as_view(), name="deleted-cases"),
     path("cases/<str:case_id>", cases.CaseView.as_view(), name="case"),

@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from casestore import ids
-from casestore.api.fields import StrictCharField, StrictIntegerField, StrictSerializer
+from casestore.api.fields import StrictBooleanField, StrictCharField, StrictIntegerField, StrictSerializer
 from exports.services import Wanted
 
 MAX_CASES = 100
@@ -46,8 +46,92 @@ class WantedField(serializers.Field):
         return value
 
 
-class ExportSerializer(StrictSerializer):
+class ExportMhdSerializer(StrictSerializer):
+    """As published."""
+
     caseIds = serializers.ListField(child=WantedField(), min_length=1, max_length=MAX_CASES)
     labelPackType = serializers.ChoiceField(choices=["isolated", "combined"], default="isolated")
     mhdLineEnding = serializers.ChoiceField(choices=["lf", "crlf"], default="lf")
     compressionFormat = serializers.ChoiceField(choices=["tgz", "zip"], default="tgz")
+
+
+# The options that only some formats have, and their defaults there.
+DEFAULTS: dict[str, dict[str, str]] = {
+    "mhd": {"labelPackType": "isolated", "mhdLineEnding": "lf"},
+    "nifti": {"labelPackType": "combined"},
+    "nrrd": {},
+    "dicom-seg": {},
+}
+
+
+class ExportSerializer(StrictSerializer):
+    """The published body, and more. An option that means nothing to the format is refused."""
+
+    caseIds = serializers.ListField(child=WantedField(), min_length=1, max_length=MAX_CASES)
+    format = serializers.ChoiceField(choices=list(DEFAULTS), default="mhd")
+    labelPackType = serializers.ChoiceField(
+        choices=["isolated", "combined"],
+        required=False,
+        help_text="Of mhd (default isolated) and nifti (default combined).",
+    )
+    labelValues = serializers.ChoiceField(
+        choices=["index", "project"],
+        default="index",
+        help_text="index: label i is painted as i + 1; project: with its name's value in the project's labelValues.",
+    )
+    rasterizeShapes = StrictBooleanField(
+        default=False, help_text="Cuboids, ellipsoids, rectangles, ellipses and polylines become masks too."
+    )
+    mhdLineEnding = serializers.ChoiceField(choices=["lf", "crlf"], required=False, help_text="Of mhd; default lf.")
+    compressionFormat = serializers.ChoiceField(choices=["tgz", "zip"], default="tgz")
+    dryRun = StrictBooleanField(
+        default=False, help_text="Answers with what would be exported; nothing is, and there is no task."
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        known = DEFAULTS[attrs["format"]]
+        strange = [name for name in ("labelPackType", "mhdLineEnding") if name in attrs and name not in known]
+        if strange:
+            raise serializers.ValidationError({name: [f"{attrs['format']} has no such option."] for name in strange})
+        return known | attrs
+
+
+class PlannedFileSerializer(serializers.Serializer):
+    name = serializers.CharField()
+    size = serializers.IntegerField(help_text="bytes")
+
+
+class PlannedOverlapSerializer(serializers.Serializer):
+    """Two labels, by their index, and how many voxels they share."""
+
+    label = serializers.IntegerField()  # type: ignore[assignment]  # a field named as a property
+    by = serializers.IntegerField()
+    voxelsShared = serializers.IntegerField()
+
+
+class PlannedSeriesSerializer(serializers.Serializer):
+    volume = serializers.CharField()
+    seriesUid = serializers.CharField()
+    warnings = serializers.ListField(child=serializers.CharField())
+    labelCount = serializers.IntegerField(help_text="labels that become masks")
+    overlaps = PlannedOverlapSerializer(many=True, allow_null=True, help_text="null: they were not counted")
+
+
+class PlannedCaseSerializer(serializers.Serializer):
+    caseId = serializers.CharField()
+    folder = serializers.CharField()
+    revisionIndex = serializers.IntegerField()
+    status = serializers.CharField(help_text="packed or failed")
+    reason = serializers.CharField(required=False)
+    series = PlannedSeriesSerializer(many=True, required=False)
+    files = PlannedFileSerializer(many=True, required=False, help_text="the first thousand of them")
+    fileCount = serializers.IntegerField(required=False)
+    size = serializers.IntegerField(required=False, help_text="bytes of all files, not compressed")
+
+
+class PlanSerializer(serializers.Serializer):
+    """What an export would hold. Sizes of segmentations are estimates, where overlaps were not counted rough ones."""
+
+    cases = PlannedCaseSerializer(many=True)
+    size = serializers.IntegerField(help_text="bytes of all files, not compressed")
+    failed = serializers.IntegerField(help_text="cases that would be left out")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from cases.models import Case, Project, Revision
+from cases.patients import projects_with_patient_info
 from casestore.accounts.models import User
 from casestore.errors import BadRequest, InsufficientPrivilege, Problem
 from casestore.tasks.models import Task
@@ -23,45 +24,37 @@ class Wanted:
     revision_index: int = -1
 
 
+# How the name of a task calls them.
+FORMAT_NAMES = {"mhd": "MHD", "nrrd": "NRRD", "nifti": "NIfTI", "dicom-seg": "DICOM"}
+
+
 def request_export(*, user: User, wanted: Sequence[Wanted], options: dict[str, Any]) -> Task:
-    """Needs `downloadVolume`, and `read` in the project of every case."""
+    """Needs what `resolve` needs."""
     from exports.tasks import export_mhd
 
-    if not user.has_privilege("downloadVolume"):
-        raise InsufficientPrivilege('You do not have the "downloadVolume" privilege.')
-    cases = find_cases(user, wanted)
-    entries = resolve(cases, wanted)
-    projects = sorted({case.project_id for case in cases.values()})
+    entries = resolve(user=user, wanted=wanted, options=options)
+    format_name = FORMAT_NAMES[options.get("format", "mhd")]
     return create_task(
         owner=user,
-        name=f"Export {len(entries)} case{'s' if len(entries) != 1 else ''} as MHD",
-        parameters={"entries": entries, "projects": projects, **options},
+        name=f"Export {len(entries)} case{'s' if len(entries) != 1 else ''} as {format_name}",
+        parameters={"entries": entries, **options},
         total=len(entries),
         run_by=export_mhd,
     )
 
 
-def check_download(user: User, task: Task) -> None:
-    """Whoever may not make the export any more may not have its archive either."""
-    if not user.has_privilege("downloadVolume"):
-        raise InsufficientPrivilege('You do not have the "downloadVolume" privilege.')
-    projects = set(task.parameters.get("projects", ()))
-    readable = Project.objects.visible_to(user).filter(pk__in=projects).values_list("pk", flat=True)
-    if not projects or projects - set(readable):
-        raise InsufficientPrivilege('You do not have "read" privilege of this project.')
+def resolve(*, user: User, wanted: Sequence[Wanted], options: dict[str, Any]) -> list[dict[str, Any]]:
+    """The primary key of each revision and the folder that it gets; equal entries once.
 
-
-def find_cases(user: User, wanted: Sequence[Wanted]) -> dict[str, Case]:
-    """By id. NotFound and InsufficientPrivilege as for one case."""
+    Needs `downloadVolume`, and `read` in the project of every case. Original DICOM files name the patient: they need
+    what `patientInfo` needs, too.
+    """
+    _check_download_volume(user)
     ids = {entry.case_id for entry in wanted}
     cases = {case.case_id: case for case in Case.objects.visible_to(user).filter(case_id__in=ids)}
     for case_id in ids - cases.keys():
         Case.objects.get_for(user, case_id)  # Says what is wrong with it: unknown, or not readable.
-    return cases
-
-
-def resolve(cases: Mapping[str, Case], wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
-    """The primary key of each revision and the folder that it gets; equal entries once."""
+    _check_patient_info(user, {case.project_id for case in cases.values()}, options)
     indexes: dict[tuple[str, int], None] = {}
     for position, entry in enumerate(wanted):
         count = cases[entry.case_id].revision_count
@@ -81,9 +74,42 @@ def resolve(cases: Mapping[str, Case], wanted: Sequence[Wanted]) -> list[dict[st
     }
     folders = _folders(list(indexes), Counter(entry.case_id for entry in wanted))
     return [
-        {"revision": keys[entry], "caseId": entry[0], "revisionIndex": entry[1], "folder": folder}
-        for entry, folder in zip(indexes, folders, strict=True)
+        {
+            "revision": keys[case_id, index],
+            "caseId": case_id,
+            "revisionIndex": index,
+            "project": cases[case_id].project_id,
+            "folder": folder,
+        }
+        for (case_id, index), folder in zip(indexes, folders, strict=True)
     ]
+
+
+def check_download(user: User, task: Task) -> None:
+    """Whoever may not make the export any more may not have its archive either."""
+    _check_download_volume(user)
+    projects = {entry["project"] for entry in task.parameters["entries"]}
+    readable = Project.objects.visible_to(user).filter(pk__in=projects).values_list("pk", flat=True)
+    if projects - set(readable):
+        raise InsufficientPrivilege('You do not have "read" privilege of this project.')
+    _check_patient_info(user, projects, task.parameters)
+
+
+def _check_download_volume(user: User) -> None:
+    if not user.has_privilege("downloadVolume"):
+        raise InsufficientPrivilege('You do not have the "downloadVolume" privilege.')
+
+
+def _check_patient_info(user: User, projects: set[int], options: dict[str, Any]) -> None:
+    if options.get("format") != "dicom-seg":
+        return
+    if not user.wants_patient_info:
+        raise InsufficientPrivilege(
+            'DICOM files name the patient: you do not have the "personalInfoView" privilege, or switched it off in your'
+            " preferences."
+        )
+    if not projects <= projects_with_patient_info(user):
+        raise InsufficientPrivilege('You do not have "viewPersonalInfo" privilege of this project.')
 
 
 def _folders(entries: Sequence[tuple[str, int]], mentions: Counter[str]) -> list[str]:
