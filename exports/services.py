@@ -90,7 +90,7 @@ def check_download(user: User, task: Task) -> None:
     _check_download_volume(user)
     projects = {entry["project"] for entry in task.parameters["entries"]}
     readable = Project.objects.visible_to(user).filter(pk__in=projects).values_list("pk", flat=True)
-    if projects - set(readable):
+    if not projects or projects - set(readable):
         raise InsufficientPrivilege('You do not have "read" privilege of this project.')
     _check_patient_info(user, projects, task.parameters)
 

@@ -75,7 +75,8 @@ def test_a_range_is_part_of_the_file(header: str, size: int) -> None:
 
 
 def finished_task(world: World, data: bytes = DATA, by: str = "everything", projects: Any = (PROJECT,)) -> Task:
-    parameters = {"projects": sorted(Project.objects.filter(project_id__in=projects).values_list("pk", flat=True))}
+    found = Project.objects.filter(project_id__in=projects).values_list("pk", flat=True)
+    parameters = {"entries": [{"project": pk} for pk in found]}
     task = Task.objects.create(
         owner=world.user(by), name="Export", run_by="exports.export_mhd", parameters=parameters, total=1
     )
