@@ -6,6 +6,7 @@ import os
 import secrets
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
@@ -48,6 +49,32 @@ def database(url: str) -> dict[str, Any]:
         "HOST": parts.pop("host", ""),
         "PORT": parts.pop("port", ""),
         "OPTIONS": parts,
+    }
+
+
+def storage(url: str, home: Path) -> dict[str, Any]:
+    """Django's settings for where files lie.
+
+    Nothing: in the data folder. `file:///folder`: there. `s3://bucket/prefix?region=…&endpoint_url=…`: in an object
+    storage that speaks S3, with the credentials that AWS's own tools find.
+    """
+    parts = urlsplit(url)
+    if not url or (parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")):
+        location = unquote(parts.path) if url else home / "storage"
+        return {"BACKEND": "casestore.storage.AtomicFileSystemStorage", "OPTIONS": {"location": location}}
+    options = dict(parse_qsl(parts.query))
+    if parts.scheme != "s3" or not parts.netloc or options.keys() - {"region", "endpoint_url"}:
+        raise ImproperlyConfigured(
+            "CASESTORE_STORAGE must be file:///folder or s3://bucket/prefix?region=...&endpoint_url=..."
+        )
+    return {
+        "BACKEND": "casestore.object_storage.ObjectStorage",
+        "OPTIONS": {
+            "bucket_name": parts.netloc,
+            "location": unquote(parts.path).strip("/"),
+            "region_name": options.get("region"),
+            "endpoint_url": options.get("endpoint_url"),
+        },
     }
 
 

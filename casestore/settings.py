@@ -108,10 +108,7 @@ STATICFILES_DIRS = [BASE_DIR / "casestore" / "static"]
 WHITENOISE_USE_FINDERS = True
 
 STORAGES = {
-    "default": {
-        "BACKEND": "casestore.storage.AtomicFileSystemStorage",
-        "OPTIONS": {"location": HOME / "storage"},
-    },
+    "default": environment.storage(environment.text("CASESTORE_STORAGE"), HOME),
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 
@@ -226,5 +223,6 @@ LOGGING = {
     "loggers": {
         # Every 4xx of an API is a warning there; the access log has them already.
         "django.request": {"level": "ERROR"},
+        "botocore": {"level": "WARNING"},
     },
 }

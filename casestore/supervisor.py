@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from casestore.embedded import EmbeddedError, home, servers
+from casestore.embedded import EmbeddedError, home, revive, servers
 from casestore.embedded.daemons import rotate
 from casestore.embedded.locks import Lock
 from casestore.embedded.places import ROOT, Places
@@ -217,8 +217,10 @@ def run() -> NoReturn:
             url = f"http://{bracketed(reachable(host))}:{port}"
             wait_until_ready(url, children)
             say(banner(url, demo, places, running.embedded))
+            trouble = ""
             while True:
                 time.sleep(0.5)
+                trouble = revive_servers(places, running.embedded, trouble)
                 for child in children:
                     child.revive()
         finally:
@@ -226,6 +228,19 @@ def run() -> NoReturn:
                 child.ask_to_stop()
             for child in children:
                 child.stop()
+
+
+def revive_servers(places: Places, embedded: Sequence[str], told: str) -> str:
+    """Starts servers again that have died; a disk that is full now may have room later. What went wrong, said once."""
+    try:
+        for name in revive(places.home, embedded):
+            say(f"The {name} died and is started again; see {places.log}.")
+    except EmbeddedError as error:
+        if str(error) != told:
+            say(str(error))
+        time.sleep(2.0)
+        return str(error)
+    return ""
 
 
 WEB_STEPS = ((10.0, signal.SIGKILL),)

@@ -163,10 +163,10 @@ def test_no_export_is_lost_stuck_or_wrong(world: World, round_number: int) -> No
         time.sleep(max(0.0, start + moment - time.monotonic()))
         happened.append(f"{name} at {time.monotonic() - start:.1f} s")
         fault()
-    # The services are back: a minute for whoever had it, and then their turn for those who wait.
-    within = MINUTE + busy
+    # The services are back: a minute for what was being done, and then their turn for those who wait.
+    deadline = time.monotonic() + MINUTE + 2 * busy
     for user, task_id in tasks:
-        task = world.ended(user, task_id, within)
+        task = world.ended(user, task_id, deadline - time.monotonic())
         assert task["status"] == "finished", (task, happened)
         assert task["sha256"] == world.sha256, happened
         assert hashlib.sha256(world.download(user, task)).hexdigest() == world.sha256, happened
@@ -175,6 +175,21 @@ def test_no_export_is_lost_stuck_or_wrong(world: World, round_number: int) -> No
     for user, task_id in tasks:
         wait_for(lambda user=user, task_id=task_id: world.remove(user, task_id) or True)
     assert world.left() == []
+
+
+def test_a_worker_that_is_asked_to_stop_hands_back_what_it_does(world: World) -> None:
+    installation = world.installation
+    task_id = world.export("ann", world.cases)
+    wait_for(lambda: world.task("ann", task_id)["message"].startswith("Packing"))
+    worker = installation.processes["worker"]
+    worker.terminate()
+    assert worker.wait(MINUTE) == 0
+    task = world.task("ann", task_id)
+    assert (task["status"], task["message"]) == ("processing", "Waiting for a worker.")
+    installation.kill("worker")
+    installation.start_worker()
+    assert world.ended("ann", task_id)["sha256"] == world.sha256
+    world.remove("ann", task_id)
 
 
 def test_a_cancelled_export_stops_and_leaves_nothing(world: World) -> None:

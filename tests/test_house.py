@@ -49,6 +49,7 @@ PLAIN = [
     "casestore.search.regex",
     "casestore.search.values",
     "casestore.supervisor",
+    "casestore.tasks.ranges",
     "exports.archives",
     "exports.label_values",
     "exports.mhd",

@@ -219,6 +219,34 @@ def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
                 time.sleep(0.1)
 
 
+def test_servers_that_die_are_started_again(tmp_path: Path) -> None:
+    with running(tmp_path / "home") as run:
+        before = run.get("/api/cases")
+        for name in ("valkey", "postgres"):
+            os.kill(int((run.home / "run" / f"{name}.pid").read_text()), signal.SIGKILL)
+        deadline = time.monotonic() + WITHIN
+        while run.text().count("died and is started again") < 2:
+            assert time.monotonic() < deadline, run.text()
+            time.sleep(0.1)
+        while True:
+            try:
+                assert run.get("/api/cases") == before
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        # The worker found its way back to both.
+        header = {"Authorization": f"Bearer {run.token()}", "Content-Type": "application/json"}
+        body = json.dumps({"caseIds": [before[0]["caseId"]]}).encode()
+        request = urllib.request.Request(run.url + "/api/cases/export-mhd", body, header)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            task_id = json.load(answer)["taskId"]
+        while (task := run.get(f"/api/tasks/{task_id}"))["status"] == "processing":
+            assert time.monotonic() < deadline, task
+            time.sleep(0.1)
+        assert task["status"] == "finished", task
+
+
 def test_stopped_while_a_child_starts(tmp_path: Path) -> None:
     with running(tmp_path / "home") as run:
         for process in psutil.Process(run.process.pid).children(recursive=True):

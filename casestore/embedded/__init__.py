@@ -4,8 +4,8 @@ Plain Python: no Django. `home()` says where the data lives; `servers(home)` run
 process on this machine is inside that context, and yields the addresses for the environment.
 """
 
-from casestore.embedded.context import Servers, servers
+from casestore.embedded.context import Servers, revive, servers
 from casestore.embedded.errors import EmbeddedError
 from casestore.embedded.places import home
 
-__all__ = ["EmbeddedError", "Servers", "home", "servers"]
+__all__ = ["EmbeddedError", "Servers", "home", "revive", "servers"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +58,25 @@ def servers(home: Path, *, durable: bool = True) -> Iterator[Servers]:
         # A forked child that unwinds through here is not the one that came in.
         if os.getpid() == owner:
             leave(places, users, durable=durable)
+
+
+def revive(home: Path, embedded: Sequence[str]) -> list[str]:
+    """Starts those of the `embedded` servers again that have died; what they are called. For who is in `servers`.
+
+    Raises EmbeddedError where one cannot run; it may be tried again.
+    """
+    places = Places(Path(os.path.abspath(home)))
+    known: dict[str, tuple[str, Postgres | Valkey]] = {
+        "DATABASE_URL": ("database", Postgres(places)),
+        "CELERY_BROKER_URL": ("broker", Valkey(places)),
+    }
+    revived = []
+    for name, server in (known[variable] for variable in embedded):
+        if server.pid() is None:
+            with exclusively(places.run / "transition.lock"):
+                server.ensure()
+            revived.append(name)
+    return revived
 
 
 def leave(places: Places, users: Lock, *, durable: bool) -> None:

@@ -98,7 +98,13 @@ def run_task(task_id: str, work: Work) -> bool:
 
     `work` may be called again when the database was away meanwhile; `task.checkpoint` is then what was kept last.
     """
-    task = claim(task_id)
+    try:
+        task = claim(task_id)
+    except AWAY as error:
+        # The message is used up; a look sends another one.
+        logger.warning("task %s could not be claimed: %s", task_id, type(error).__name__)
+        connection.close()
+        return False
     if task is None:
         return False
     progress = Progress(task)
@@ -249,6 +255,7 @@ def _hand_back(task: Task) -> None:
     except AWAY:
         return
     if freed:
+        logger.info("task %s was handed back", task.task_id)
         queueing.try_to_send(task)
 
 

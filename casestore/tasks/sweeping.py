@@ -73,7 +73,7 @@ def _unreferred(names: list[str]) -> list[str]:
 def _age(name: str) -> timedelta:
     try:
         return clock.now() - default_storage.get_modified_time(name)
-    except FileNotFoundError:
+    except Exception:  # It is gone, or a folder, which an object storage does not have: whatever it raises.
         return timedelta(0)
 
 

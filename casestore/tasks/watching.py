@@ -13,13 +13,15 @@ import time
 from typing import Any
 
 from celery import signals
+from django.core.files.storage import default_storage
 from django.db import close_old_connections, connection
 from django.db.models.functions import Now
 
-from casestore.tasks import queueing, sweeping
+from casestore.storage import is_local
+from casestore.tasks import files, queueing, sweeping
 from casestore.tasks.models import Status, Task
 from casestore.tasks.progress import AWAY, BEAT_EVERY, is_stopping, stop_working
-from casestore.tasks.running import after_end, end
+from casestore.tasks.running import end
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +79,10 @@ def take_from_the_dead(task: Task) -> None:
         sentence = f"The task was given up: {MOST_ATTEMPTS} times its worker died while doing it."
         if end(rows, Status.ERROR, error_message=sentence):
             logger.error("task %s was given up", task.task_id)
-            after_end(task)
+            queueing.wake_next(task)
+            # Connections to an object storage must not be open when this process forks; a sweep does it there.
+            if is_local(default_storage):
+                files.discard(task.task_id)
     elif rows.update(claimed_by="", queued_at=None, updated_at=Now(), message=TAKEN_OVER):
         logger.warning("the worker of task %s died", task.task_id)
 
