@@ -291,12 +291,12 @@ def test_tokens_are_never_stored(world: World) -> None:
 def test_an_export_is_queued_once_after_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     queued = []
 
-    def delay(task_id: str) -> None:
+    def send(task: Task) -> None:
         assert not transaction.get_connection().in_atomic_block
-        assert Task.objects.filter(task_id=task_id).exists()
-        queued.append(task_id)
+        assert Task.objects.filter(task_id=task.task_id, run_by="exports.export_mhd").exists()
+        queued.append(task.task_id)
 
-    monkeypatch.setattr("exports.tasks.export_mhd.delay", delay)
+    monkeypatch.setattr("casestore.tasks.queueing.send", send)
     world = make_world()
     world.series()
     body = {"caseIds": [world.case().case_id]}
@@ -310,11 +310,11 @@ def test_an_export_is_queued_once_after_the_commit(monkeypatch: pytest.MonkeyPat
 def test_an_export_that_could_not_be_queued_may_be_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[Any] = [ConnectionError("away"), None]
 
-    def delay(task_id: str) -> None:
+    def send(task: Task) -> None:
         if (answer := answers.pop(0)) is not None:
             raise answer
 
-    monkeypatch.setattr("exports.tasks.export_mhd.delay", delay)
+    monkeypatch.setattr("casestore.tasks.queueing.send", send)
     world = make_world()
     world.series()
     body = {"caseIds": [world.case().case_id]}
