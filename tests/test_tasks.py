@@ -323,6 +323,25 @@ def test_a_result_that_comes_after_the_end_leaves_no_file(world: World, task: Ta
     assert not default_storage.exists(f"exports/{task.task_id}")
 
 
+def test_a_worker_that_comes_back_from_the_dead_spoils_nothing(world: World, task: Task) -> None:
+    """It was taken for dead and another one has finished the task; its own result is one too many."""
+
+    def save(claimed: Task, progress: Progress) -> Result:
+        key = default_storage.save(f"exports/{claimed.task_id}", ContentFile(b"PK"))
+        return Result("done", key, DownloadFileType.ZIP)
+
+    def sleep_long(claimed: Task, progress: Progress) -> Result:
+        Task.objects.update(claimed_by="")
+        assert run_task(task.task_id, save)
+        return save(claimed, progress)
+
+    assert run_task(task.task_id, sleep_long)
+    task.refresh_from_db()
+    assert task.status == Status.FINISHED
+    _, left = default_storage.listdir("exports")
+    assert [f"exports/{name}" for name in left] == [task.result_key]
+
+
 def test_removing_an_ended_task_removes_its_file(world: World, task: Task) -> None:
     def work(claimed: Task, progress: Progress) -> Result:
         key = default_storage.save(f"exports/{claimed.task_id}/x", ContentFile(b"PK"))

@@ -260,12 +260,12 @@ def _hand_back(task: Task) -> None:
 
 
 def _leave(task: Task, key: str = "") -> None:
-    """Removes what is left of work that nobody wants any more. Of a task that goes on, only a result that came late."""
+    """Removes what is left of work that nobody wants: a result that came late, and all of a task that is over."""
     try:
         row = Task.objects.filter(pk=task.pk).first()
+        if key and (row is None or row.result_key != key):
+            files.delete([key])
         if row is None or row.status != Status.PROCESSING:
             files.discard(task.task_id)
-        elif key:
-            default_storage.delete(key)
     except AWAY:
         connection.close()
