@@ -56,7 +56,7 @@ class DryJob(Job):
             return found
         # As if each had voxels everywhere and none overlapped.
         present = np.ones((len(segments), volume.size[2]), bool)
-        return Survey({}, (None,) * len(segments), present, {}, (0,) * len(segments))
+        return Survey({}, {}, (None,) * len(segments), present, {}, (0,) * len(segments))
 
     def counted(self, volume: Volume) -> Survey | None:
         """None where the budget was not enough."""

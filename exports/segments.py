@@ -100,10 +100,11 @@ class Survey:
     whether it has voxels on slice k. `overlaps` counts the voxels that two segments share. `layers` numbers, from 0,
     volumes in which no segments overlap, each segment in the first one where it has room: one layer where nothing
     overlaps. Where there are more than 64 layers or 100,000 pairs, `layers` is None and `overlaps` names some of the
-    pairs. `counts[index]` are the voxels of a label.
+    pairs. `counts[index]` are the voxels of a label, `visible[index]` those that no later label of its segment has too.
     """
 
     counts: dict[int, int]
+    visible: dict[int, int]
     boxes: tuple[Box | None, ...]
     present: np.ndarray
     overlaps: dict[tuple[int, int], int]
@@ -141,6 +142,7 @@ class _Surveyor:
 
     def __init__(self, segments: Sequence[Segment], depth: int) -> None:
         self.counts = {label.index: 0 for segment in segments for label in segment.labels}
+        self.visible = dict(self.counts)
         self.boxes: list[Box | None] = [None] * len(segments)
         self.present = np.zeros((len(segments), depth), bool)
         self.overlaps: dict[tuple[int, int], int] = defaultdict(int)
@@ -150,19 +152,29 @@ class _Surveyor:
         planes = _Planes(here, k) if len(here) > 1 else None
         for i, segment in here:
             x, y, mask = segment.mask(k)
-            if not self._count(segment, k, mask):
+            if not self._count(segment, k, (x, y), mask):
                 continue
             self.present[i, k] = True
             self.boxes[i] = _grown(self.boxes[i], x, y, k, mask)
             if planes is not None:
                 self._place(i, planes, x, y, mask)
 
-    def _count(self, segment: Segment, k: int, mask: np.ndarray) -> bool:
+    def _count(self, segment: Segment, k: int, corner: tuple[int, int], mask: np.ndarray) -> bool:
         """Whether the segment has voxels here."""
         here = [label for label in segment.labels if label.voxels.reaches(k)]
-        for label in here:
-            bits = mask if len(here) == 1 else label.voxels.slice_bits(k)
-            self.counts[label.index] += int(np.count_nonzero(bits))
+        taken: np.ndarray | None = None
+        for label in reversed(here):
+            if len(here) == 1:
+                bits = mask
+            else:
+                bits = np.zeros_like(mask)
+                x, y = label.voxels.origin[0] - corner[0], label.voxels.origin[1] - corner[1]
+                width, height, _ = label.voxels.size
+                bits[y : y + height, x : x + width] = label.voxels.slice_bits(k)
+            count = int(np.count_nonzero(bits))
+            self.counts[label.index] += count
+            self.visible[label.index] += count if taken is None else int(np.count_nonzero(bits & ~taken))
+            taken = bits if taken is None else taken | bits
         return bool(mask.any())
 
     def _place(self, i: int, planes: _Planes, x: int, y: int, mask: np.ndarray) -> None:
@@ -176,6 +188,7 @@ class _Surveyor:
     def result(self) -> Survey:
         return Survey(
             counts=self.counts,
+            visible=self.visible,
             boxes=tuple(self.boxes),
             present=self.present,
             overlaps=dict(sorted(self.overlaps.items())),

@@ -22,6 +22,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from exports.headed_files import HeadedFile, is_headed
+
 CHUNK = 2**20
 MANIFEST = "manifest.json"
 # What is read whole: headers and JSON.
@@ -40,6 +42,7 @@ class Seen:
     sha256: str
     text: bytes | None = None
     values: np.ndarray | None = field(default=None)
+    headed: HeadedFile | None = None
 
 
 def verify(path: Path) -> list[str]:
@@ -50,14 +53,14 @@ def verify(path: Path) -> list[str]:
             if name in seen:
                 return [f"{name} is there twice."]
             seen[name] = _look(name, file)
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, ValueError) as error:
         return [f"The archive cannot be read: {type(error).__name__}: {error}"]
     manifest = seen.pop(MANIFEST, None)
     if manifest is None or manifest.text is None:
         return ["There is no manifest.json."]
     try:
         return list(_problems(json.loads(manifest.text), seen))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         return [f"manifest.json is not that of an export: {type(error).__name__}."]
 
 
@@ -85,6 +88,7 @@ def _look(name: str, file: IO[bytes]) -> Seen:
     digest, size = hashlib.sha256(), 0
     is_label = LABELS in name.rpartition("/")[2] and name.endswith(".raw")
     keep = name.endswith(TEXTS)
+    headed = HeadedFile(name, LABELS in name.rpartition("/")[2]) if is_headed(name) else None
     text = bytearray()
     # The bytes' values tell those of uint8; of uint16 the even bytes are the low ones.
     pairs = np.zeros(65536, np.int64) if is_label else None
@@ -94,11 +98,13 @@ def _look(name: str, file: IO[bytes]) -> Seen:
         size += len(chunk)
         if keep and size <= MAX_TEXT:
             text += chunk
+        if headed is not None:
+            headed.feed(chunk)
         if singles is not None and pairs is not None:
             singles += np.bincount(np.frombuffer(chunk, np.uint8), minlength=256)
             pairs += np.bincount(np.frombuffer(chunk[: len(chunk) // 2 * 2], "<u2"), minlength=65536)
     values = None if singles is None or pairs is None else np.concatenate([singles, pairs])
-    return Seen(size, digest.hexdigest(), bytes(text) if keep else None, values)
+    return Seen(size, digest.hexdigest(), bytes(text) if keep else None, values, headed)
 
 
 def _problems(manifest: dict[str, Any], seen: dict[str, Seen]) -> Iterator[str]:
@@ -140,14 +146,16 @@ def _case_problems(case: dict[str, Any], seen: dict[str, Seen]) -> Iterator[str]
         volume = f"{folder}/{series['volume']}"
         own = {name: _header(found) for name, found in headers.items() if name.startswith(volume)}
         places = {tuple((k, v) for k, v in header.items() if k not in OWN_LINES) for header in own.values()}
-        if len(places) > 1:
+        headed = {f.headed.geometry for name, f in seen.items() if name.startswith(volume) and f.headed is not None}
+        if len(places) > 1 or len(headed) > 1:
             yield f"{volume} and its labels have different geometries."
         # Several labels may share a value.
-        shared: dict[tuple[str, int], list[dict[str, Any]]] = {}
+        shared: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
         for label in series["labels"]:
-            shared.setdefault((f"{folder}/{label['file']}", label["value"]), []).append(label)
-        for (name, value), labels in shared.items():
-            yield from _label_problems(name, value, labels, own, seen)
+            key = f"{folder}/{label['file']}", label.get("layer", 0), label["value"]
+            shared.setdefault(key, []).append(label)
+        for (name, layer, value), labels in shared.items():
+            yield from _label_problems(name, layer, value, labels, own, seen)
 
 
 def _header(found: Seen) -> dict[str, str]:
@@ -169,6 +177,7 @@ def _header_problems(name: str, header: dict[str, str], seen: dict[str, Seen]) -
 
 def _label_problems(
     name: str,
+    layer: int,
     value: int,
     labels: Sequence[dict[str, Any]],
     headers: dict[str, dict[str, str]],
@@ -176,12 +185,18 @@ def _label_problems(
 ) -> Iterator[str]:
     indices = " and ".join(str(label["index"]) for label in labels)
     found = seen.get(name)
-    if found is None or found.values is None:
-        if name.endswith(".raw"):
+    if found is None:
+        # A label without voxels is in no DICOM SEG, and in no file where there would be none but such.
+        if any(label["voxelsInFile"] for label in labels) or name.endswith(".raw"):
             yield f"{name}, which holds label {indices}, is missing."
         return
-    header = headers.get(name.removesuffix(".raw") + ".mhd", {})
-    values = found.values[256:] if header.get("ElementType") == "MET_USHORT" else found.values[:256]
+    if found.headed is not None and found.headed.counts is not None:
+        values = found.headed.counts[layer]
+    elif found.values is not None:
+        header = headers.get(name.removesuffix(".raw") + ".mhd", {})
+        values = found.values[256:] if header.get("ElementType") == "MET_USHORT" else found.values[:256]
+    else:
+        return
     count, promised = int(values[value]), sum(label["voxelsInFile"] for label in labels)
     if count != promised:
         yield f"{name}: label {indices} has {count} voxels instead of {promised}."

@@ -51,6 +51,7 @@ PLAIN = [
     "casestore.supervisor",
     "casestore.tasks.ranges",
     "exports.archives",
+    "exports.headed_files",
     "exports.label_values",
     "exports.mhd",
     "exports.nifti_header",

@@ -54,6 +54,11 @@ def test_a_survey_says_what_a_loop_finds(chosen: list[tuple[tuple[tuple[int, int
         for label in segment.labels:
             whole |= in_volume(*chosen[label.index][0])
             assert found.counts[label.index] == chosen[label.index][0][1].sum()
+        later = np.zeros(SIZE[::-1], bool)
+        for label in reversed(segment.labels):
+            mask = in_volume(*chosen[label.index][0])
+            assert found.visible[label.index] == (mask & ~later).sum()
+            later |= mask
         wholes.append(whole)
     assert len({segment.value for segment in segments}) == len(segments)
     for i, whole in enumerate(wholes):

@@ -54,7 +54,7 @@ def label_files(volume: Volume, job: Job, told: dict[str, Any]) -> Iterator[Memb
                     "value": segment.value,
                     "segment": numbers.get(segment.value),
                     "voxels": survey.counts[label.index],
-                    "voxelsInFile": survey.counts[label.index],
+                    "voxelsInFile": survey.visible[label.index],
                 }
             )
     tell_overlaps(told, segments, survey)

@@ -38,7 +38,6 @@ def label_files(volume: Volume, job: Job, told: dict[str, Any]) -> Iterator[Memb
     name = f"{volume.name}-label.seg.nrrd"
     for segment, layer in zip(segments, layers, strict=True):
         for label in segment.labels:
-            voxels = survey.counts.get(label.index)
             told["labels"].append(
                 {
                     "index": label.index,
@@ -46,8 +45,8 @@ def label_files(volume: Volume, job: Job, told: dict[str, Any]) -> Iterator[Memb
                     "file": name,
                     "value": segment.value,
                     "layer": layer,
-                    "voxels": voxels,
-                    "voxelsInFile": voxels,
+                    "voxels": survey.counts.get(label.index),
+                    "voxelsInFile": survey.visible.get(label.index),
                 }
             )
     tell_overlaps(told, segments, survey)
