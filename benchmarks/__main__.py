@@ -127,13 +127,14 @@ class Bench:
         from casestore.tasks.services import Progress
         from exports.models import ContentDigest
         from exports.packing import pack
-        from exports.services import Wanted, resolve
+        from exports.services import Wanted, find_cases, resolve
 
         if first:
             StoredVolume.objects.all().delete()
             ContentDigest.objects.all().delete()
+        wanted = [Wanted(case) for case in cases or [self.case]]
         parameters = {
-            "entries": resolve(user=self.user, wanted=[Wanted(case) for case in cases or [self.case]], options={}),
+            "entries": resolve(find_cases(self.user, wanted, {}), wanted),
             **export_options(kind),
         }
         task = Task.objects.create(owner=self.user, name="bench", parameters=parameters)

@@ -18,7 +18,7 @@ from exports.contents import Member, Volume, load_revision, volumes_of
 from exports.jobs import Job, Make
 from exports.packing import FORMATS, data_file
 from exports.segments import Segment, Survey, tell_overlaps
-from exports.services import Wanted, resolve
+from exports.services import Wanted, find_cases, resolve
 
 # A request is answered while its client waits: it reads so many rows of images and labels, and counts the overlaps of
 # labels whose boxes hold so many voxels (some seconds), in the order of the cases.
@@ -83,7 +83,7 @@ class DryJob(Job):
 
 def plan(*, user: User, wanted: Sequence[Wanted], options: dict[str, Any]) -> dict[str, Any]:
     """Needs what an export needs. Raises BadRequest where it would take too long to tell."""
-    entries = resolve(user=user, wanted=wanted, options=options)
+    entries = resolve(find_cases(user, wanted, options), wanted)
     _check_size([entry["revision"] for entry in entries])
     budget = Budget()
     cases: list[dict[str, Any]] = [_planned(entry, options, budget) for entry in entries]

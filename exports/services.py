@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -29,10 +30,10 @@ FORMAT_NAMES = {"mhd": "MHD", "nrrd": "NRRD", "nifti": "NIfTI", "dicom-seg": "DI
 
 
 def request_export(*, user: User, wanted: Sequence[Wanted], options: dict[str, Any]) -> Task:
-    """Needs what `resolve` needs."""
+    """Needs what `find_cases` needs."""
     from exports.tasks import export_mhd
 
-    entries = resolve(user=user, wanted=wanted, options=options)
+    entries = resolve(find_cases(user, wanted, options), wanted)
     format_name = FORMAT_NAMES[options.get("format", "mhd")]
     return create_task(
         owner=user,
@@ -43,18 +44,37 @@ def request_export(*, user: User, wanted: Sequence[Wanted], options: dict[str, A
     )
 
 
-def resolve(*, user: User, wanted: Sequence[Wanted], options: dict[str, Any]) -> list[dict[str, Any]]:
-    """The primary key of each revision and the folder that it gets; equal entries once.
-
-    Needs `downloadVolume`, and `read` in the project of every case. Original DICOM files name the patient: they need
-    what `patientInfo` needs, too.
-    """
-    _check_download_volume(user)
+def find_cases(user: User, wanted: Sequence[Wanted], options: Mapping[str, Any]) -> dict[str, Case]:
+    """By caseId. Needs `downloadVolume`, `read` in the project of every case, and what the format needs."""
+    _check_privilege(user)
     ids = {entry.case_id for entry in wanted}
     cases = {case.case_id: case for case in Case.objects.visible_to(user).filter(case_id__in=ids)}
     for case_id in ids - cases.keys():
         Case.objects.get_for(user, case_id)  # Says what is wrong with it: unknown, or not readable.
-    _check_patient_info(user, {case.project_id for case in cases.values()}, options)
+    check_format(user, {case.project_id for case in cases.values()}, options)
+    return cases
+
+
+def _check_privilege(user: User) -> None:
+    if not user.has_privilege("downloadVolume"):
+        raise InsufficientPrivilege('You do not have the "downloadVolume" privilege.')
+
+
+def check_format(user: User, projects: AbstractSet[int], options: Mapping[str, Any]) -> None:
+    """Original DICOM files name the patient: they need what `patientInfo` needs in each of the projects."""
+    if options.get("format") != "dicom-seg":
+        return
+    if not user.wants_patient_info:
+        raise InsufficientPrivilege(
+            'DICOM files name the patient: you do not have the "personalInfoView" privilege, or switched it off in your'
+            " preferences."
+        )
+    if not projects <= projects_with_patient_info(user):
+        raise InsufficientPrivilege('You do not have "viewPersonalInfo" privilege of this project.')
+
+
+def resolve(cases: Mapping[str, Case], wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
+    """The primary key of each revision and the folder that it gets; equal entries once."""
     indexes: dict[tuple[str, int], None] = {}
     for position, entry in enumerate(wanted):
         count = cases[entry.case_id].revision_count
@@ -87,29 +107,12 @@ def resolve(*, user: User, wanted: Sequence[Wanted], options: dict[str, Any]) ->
 
 def check_download(user: User, task: Task) -> None:
     """Whoever may not make the export any more may not have its archive either."""
-    _check_download_volume(user)
+    _check_privilege(user)
     projects = {entry["project"] for entry in task.parameters["entries"]}
     readable = Project.objects.visible_to(user).filter(pk__in=projects).values_list("pk", flat=True)
     if not projects or projects - set(readable):
         raise InsufficientPrivilege('You do not have "read" privilege of this project.')
-    _check_patient_info(user, projects, task.parameters)
-
-
-def _check_download_volume(user: User) -> None:
-    if not user.has_privilege("downloadVolume"):
-        raise InsufficientPrivilege('You do not have the "downloadVolume" privilege.')
-
-
-def _check_patient_info(user: User, projects: set[int], options: dict[str, Any]) -> None:
-    if options.get("format") != "dicom-seg":
-        return
-    if not user.wants_patient_info:
-        raise InsufficientPrivilege(
-            'DICOM files name the patient: you do not have the "personalInfoView" privilege, or switched it off in your'
-            " preferences."
-        )
-    if not projects <= projects_with_patient_info(user):
-        raise InsufficientPrivilege('You do not have "viewPersonalInfo" privilege of this project.')
+    check_format(user, projects, task.parameters)
 
 
 def _folders(entries: Sequence[tuple[str, int]], mentions: Counter[str]) -> list[str]:

@@ -18,6 +18,9 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 import slicerio
+from django.core.files.storage import default_storage
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from cases.demo.phantom import write_phantom
 from cases.image_numbers import PartialVolume
@@ -452,8 +455,6 @@ def test_a_damaged_dicom_file_is_not_passed_on(worker: Path, tmp_path: Path) -> 
     case = phantom_case(world, tmp_path, [])
     file = SeriesFile.objects.first()
     assert file is not None
-    from django.core.files.storage import default_storage
-
     path = Path(default_storage.path(file.storage_key))
     path.chmod(0o600)
     path.write_bytes(path.read_bytes()[:-2] + b"\1\1")
@@ -513,6 +514,22 @@ def test_a_dry_run_says_what_the_export_holds(worker: Path, tmp_path: Path) -> N
         if shapes:
             expected = [expected[0], {"label": 0, "by": 3, "voxelsShared": 4}, {"label": 1, "by": 3, "voxelsShared": 1}]
         assert series["overlaps"] == expected
+
+
+def test_a_dry_run_asks_the_database_no_more_for_more_rows(world: World, tmp_path: Path) -> None:
+    phantom = write_phantom(tmp_path / "in", size=(13, 11, 9))
+    run(tmp_path / "in", spool=tmp_path)
+    one = np.ones((1, 2, 2), bool)
+    counts: dict[str, set[int]] = {name: set() for name in FORMATS}
+    for images, labels in ((1, 1), (9, 12)):
+        drawn = [box_label(world, one, [i % 5, i % 4, 0], f"{i}") for i in range(labels)]
+        case = make_case(world, phantom.series_uid, PartialVolume(1, images, 1), drawn)
+        for name in FORMATS:
+            body = {"caseIds": [case], "format": name, "rasterizeShapes": True, "dryRun": True}
+            with CaptureQueriesContext(connection) as asked:
+                assert world.client("everything").post("/api/cases/export", body).json()["failed"] == 0
+            counts[name].add(len(asked))
+    assert {name: len(numbers) for name, numbers in counts.items()} == dict.fromkeys(FORMATS, 1), counts
 
 
 def test_a_dry_run_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
