@@ -116,7 +116,7 @@ class CasePacker:
             if ends_task(error):
                 raise
             self.growing.go_back(mark)
-            return told | {"status": "failed", "reason": _reason(error)}
+            return told | {"status": "failed", "reason": reason_of(error)}
 
     def _pack(self, *, anew: bool) -> dict[str, Any]:
         self.files, self.meter.bytes = [], 0
@@ -157,7 +157,8 @@ class CasePacker:
         self.meter.add(member.content.size)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Why a case was left out; never what an unforeseen exception says."""
     if isinstance(error, CasestoreError):
         return error.sentence
     if isinstance(error, DamagedSlices):

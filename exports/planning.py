@@ -16,7 +16,7 @@ from casestore.accounts.models import User
 from casestore.errors import BadRequest, CasestoreError
 from exports.contents import Member, Volume, load_revision, volumes_of
 from exports.jobs import Job, Make
-from exports.packing import FORMATS, data_file
+from exports.packing import FORMATS, NOT_OF_THE_CASE, data_file, reason_of
 from exports.segments import Segment, Survey, tell_overlaps
 from exports.services import Wanted, find_cases, resolve
 
@@ -114,8 +114,10 @@ def _planned(entry: dict[str, Any], options: dict[str, Any], budget: Budget) -> 
             raise CasestoreError("The case was deleted.")
         members = [data_file(revision)]
         series = [_planned_volume(volume, job, members) for volume in volumes_of(revision)]
-    except CasestoreError as error:
-        return told | {"status": "failed", "reason": error.sentence}
+    except NOT_OF_THE_CASE:
+        raise
+    except Exception as error:  # As when it is packed: what other servers' dumps brought may not be as it should.
+        return told | {"status": "failed", "reason": reason_of(error)}
     files = [{"name": f"{entry['folder']}/{member.name}", "size": member.content.size} for member in members]
     return told | {
         "status": "packed",

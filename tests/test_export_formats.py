@@ -24,7 +24,7 @@ from django.test.utils import CaptureQueriesContext
 
 from cases.demo.phantom import write_phantom
 from cases.image_numbers import PartialVolume
-from cases.models import Project, SeriesFile
+from cases.models import Label, Project, RevisionSeries, SeriesFile
 from cases.provisioning import provision
 from casestore.errors import InvalidBody
 from casestore.tasks.models import Task
@@ -257,6 +257,44 @@ def test_real_series_in_every_format(worker: Path, tmp_path: Path, dicom_folder:
             assert np.array_equal(other.voxels, expected.voxels), other.reader
             assert np.allclose(other.affine, expected.affine, rtol=0, atol=2e-3), other.reader
             assert np.array_equal(other.masks[1], expected.masks[1]), other.reader
+
+
+def test_a_tilted_gantry(worker: Path, tmp_path: Path, dicom_folder: Path) -> None:
+    """No affine can say where its voxels are; the frames of a segmentation lie where their images do."""
+    world = make_world()
+    (uid,) = run(dicom_folder / "ct-philips-tilt10", spool=tmp_path).series
+    mask = np.zeros((10, 3, 4), bool)
+    mask[np.arange(10), np.arange(10) % 3, np.arange(10) % 4] = True
+    case = world.case(uid)
+    body = revision([{"seriesUid": uid, "labels": [box_label(world, mask, [1, 2, 0], "stairs")]}])
+    assert world.client("everything").post(f"/api/cases/{case.case_id}/revision", body).status_code == 201
+    found: list[Placed] = []
+    for name in FORMATS:
+        options = {"labelPackType": "combined"} if name == "mhd" else {}
+        folder, _ = export(world, tmp_path, {"caseIds": [case.case_id], "format": name, **options})
+        found += READERS[name](folder / case.case_id)
+        (series,) = manifest_of(folder)["cases"][0]["series"]
+        assert any("tilted" in warning for warning in series["warnings"])
+    for placed in found:
+        assert np.array_equal(placed.voxels, found[0].voxels), placed.reader
+        assert np.array_equal(placed.masks[1][:, 2:5, 1:5], mask), placed.reader
+
+
+def test_colour(worker: Path, tmp_path: Path) -> None:
+    world = make_world()
+    values = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
+    write_series(tmp_path / "in", [1, 2], pixels=values, FrameOfReferenceUID="1.2.9", SliceThickness=2)
+    run(tmp_path / "in", spool=tmp_path)
+    labels = [box_label(world, np.ones((2, 4, 6), bool), [0, 0, 0], "all")]
+    case = make_case(world, SERIES_UID, PartialVolume(1, 2, 1), labels)
+    expected = np.stack([values, values])
+    folder, _ = export(world, tmp_path, {"caseIds": [case], "format": "nrrd"})
+    assert np.array_equal(nrrd.read(str(folder / case / "vol000.nrrd"), index_order="C")[0], expected)
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(folder / case / "vol000.nrrd"))), expected)
+    folder, _ = export(world, tmp_path, {"caseIds": [case], "format": "nifti"})
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(folder / case / "vol000.nii"))), expected)
+    folder, _ = export(world, tmp_path, {"caseIds": [case], "format": "dicom-seg"})
+    assert pydicom.dcmread(folder / case / "vol000-label.dcm").pixel_array.all()
 
 
 def phantom_case(
@@ -516,6 +554,16 @@ def test_a_dry_run_says_what_the_export_holds(worker: Path, tmp_path: Path) -> N
         assert series["overlaps"] == expected
 
 
+def test_a_label_that_is_not_as_it_should_be_fails_its_case(world: World, tmp_path: Path) -> None:
+    """As a dump of another server may bring it."""
+    case = phantom_case(world, tmp_path, [])
+    entry = RevisionSeries.objects.get(revision__case__case_id=case, revision__index=1)
+    Label.objects.create(revision_series=entry, position=0, type="cuboid", data={"min": ["Secret"]})
+    body = {"caseIds": [case], "format": "nrrd", "rasterizeShapes": True, "dryRun": True}
+    (planned,) = world.client("everything").post("/api/cases/export", body).json()["cases"]
+    assert planned["reason"] == "It could not be packed (KeyError)."
+
+
 def test_a_dry_run_asks_the_database_no_more_for_more_rows(world: World, tmp_path: Path) -> None:
     phantom = write_phantom(tmp_path / "in", size=(13, 11, 9))
     run(tmp_path / "in", spool=tmp_path)
@@ -551,6 +599,26 @@ def test_a_dry_run_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr("exports.planning.MAX_LABELS", 3)
     assert "4 labels" in client.post("/api/cases/export", body).json()["error"]
     assert not Task.objects.exists()
+
+
+def test_large_shapes_are_kept_in_files_and_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shape = {"type": "cuboid", "data": {"min": [0, 0, 0], "max": [26, 22, 27]}}
+    case = phantom_case(world, tmp_path, [shape, shape])
+    body = {"caseIds": [case], "format": "nrrd", "rasterizeShapes": True, "dryRun": True}
+    client = world.client("everything")
+    overlaps = [{"label": 0, "by": 1, "voxelsShared": 13 * 11 * 9}]
+    for in_memory in (1, 2**20):
+        monkeypatch.setattr("exports.contents.IN_MEMORY", in_memory)
+        (planned,) = client.post("/api/cases/export", body).json()["cases"]
+        assert planned["series"][0]["overlaps"] == overlaps
+    # 1,287 voxels take 161 bytes.
+    monkeypatch.setattr("exports.contents.MAX_SHAPES", 321)
+    (planned,) = client.post("/api/cases/export", body).json()["cases"]
+    assert "too large to be painted" in planned["reason"]
+    monkeypatch.setattr("exports.contents.MAX_SHAPES", 322)
+    assert client.post("/api/cases/export", body).json()["failed"] == 0
 
 
 @pytest.mark.parametrize(
