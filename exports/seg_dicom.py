@@ -35,6 +35,7 @@ from exports.segments import Segment, Survey
 MAX_FRAMES = 10_000
 MAX_PIXEL_BYTES = 2**32 - 2
 LONGEST_LABEL = 64
+SAME_SPACING = 1e-4
 MULTI_FRAME = "The images are frames of a multi-frame file; a DICOM SEG refers to files of one image."
 NO_PLACE = "An image has no position or no orientation, which a DICOM SEG needs."
 MANUFACTURER = "casestore"
@@ -155,8 +156,8 @@ def segmentation(
     check(sources)
     columns, rows, _ = (int(value) for value in size)
     overlapping = bool(survey.overlaps)
-    ordered = list(segments) if overlapping else sorted(segments, key=lambda segment: segment.value)
-    present = survey.present[[segments.index(segment) for segment in ordered]]
+    order = sorted(range(len(segments)), key=lambda i: i if overlapping else segments[i].value)
+    ordered, present = [segments[i] for i in order], survey.present[order]
     stand_ins = [_stand_in(source, sources[0], thickness) for source in sources]
     try:
         made = _describe(stand_ins, ordered, present, overlapping, identity, moment)
@@ -206,8 +207,11 @@ def check(sources: Sequence[Dataset]) -> None:
             raise CasestoreError(NO_PLACE)
         if np.abs(np.array(here) - np.array(orientation)).max() > SAME_ORIENTATION:
             raise CasestoreError("The images have different orientations; a DICOM SEG has one.")
-        if min(numbers(source, "PixelSpacing", 2) or (0,)) <= 0:
+        spacing = numbers(source, "PixelSpacing", 2) or (0, 0)
+        if min(spacing) <= 0:
             raise CasestoreError("An image has no pixel spacing, which a DICOM SEG needs.")
+        if not np.allclose(spacing, numbers(first, "PixelSpacing", 2) or (0, 0), rtol=SAME_SPACING, atol=0):
+            raise CasestoreError("The images have different pixel spacings; a DICOM SEG has one.")
         for name in IDENTITY:
             if not text(source, name):
                 raise CasestoreError(f"An image has no {name}, which a DICOM SEG needs.")
@@ -228,7 +232,8 @@ def _stand_in(source: Dataset, first: Dataset, thickness: float) -> Dataset:
     # Scanners round the cosines of each image for themselves; highdicom takes only equal ones.
     made.ImageOrientationPatient = first.ImageOrientationPatient
     made.PixelSpacing = first.PixelSpacing
-    made.SliceThickness = (numbers(first, "SliceThickness", 1) or (0.0,))[0] or thickness
+    # A Decimal String has 16 characters at most.
+    made.SliceThickness = f"{(numbers(first, 'SliceThickness', 1) or (0.0,))[0] or thickness:.10g}"
     for name in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex"):
         setattr(made, name, "")
     for name in ("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "Modality"):

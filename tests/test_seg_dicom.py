@@ -205,6 +205,7 @@ def series(folder: Path, *changes: dict[str, Any], **all_of_them: Any) -> list[D
         ([{}, {"FrameOfReferenceUID": "1.2.8"}], "differ in FrameOfReferenceUID"),
         ([{}, {"StudyInstanceUID": "1.2.8"}], "differ in StudyInstanceUID"),
         ([{}, {"PixelSpacing": None}], "no pixel spacing"),
+        ([{}, {"PixelSpacing": [0.75, 0.51]}], "different pixel spacings"),
         ([{}, {"NumberOfFrames": 2, "pixels": np.zeros((2, 4, 6), np.int16), "Rows": 4, "Columns": 6}], "multi-frame"),
         ([{}, {"SOPInstanceUID": "1.2.826.0.1.3680043.8.498.1.1"}], "same SOP Instance UID"),
         ([{"SOPClassUID": "1.2.3.4"}, {"SOPClassUID": "1.2.3.4"}], "cannot carry"),
@@ -238,7 +239,7 @@ def test_too_many_frames_are_refused() -> None:
 def test_odd_images_carry_one_all_the_same(
     tmp_path: Path, changes: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    data = make(series(tmp_path, changes, {}), [ones()], [1], size=(6, 4, 2))
+    data = make(series(tmp_path, changes, {}), [ones()], [1], size=(6, 4, 2), thickness=2.371708245126284)
     assert data is not None
     made = pydicom.dcmread(io.BytesIO(data))
     assert made.pixel_array.sum() == 8
