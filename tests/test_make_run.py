@@ -149,7 +149,10 @@ def test_the_first_run(tmp_path: Path) -> None:
         assert len(run.get("/api/series")) == 3
 
         # The scheduler of what is done hourly.
-        assert "beat: Starting" in (run.home / "log" / "worker.log").read_text()
+        deadline = time.monotonic() + WITHIN
+        while "beat: Starting" not in (run.home / "log" / "worker.log").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
 
         # The README's lines, each block as it would be pasted.
         script = "set -eo pipefail\n" + "\n".join(readme_commands())
