@@ -324,17 +324,24 @@ def test_exports_of_imported_cases(worker: Path, tmp_path: Path) -> None:
     (tmp_path / "blobs" / sha(data)).write_bytes(data)
     made = uses()
     made["series"][0]["labels"] = [voxel(sha(data), [1, 1, 1], [2, 2, 2])]
-    cases = [case("with images", PROJECT, made), case("without", PROJECT, at(1, "1.3"))]
+    lost = uses()
+    lost["series"][0]["labels"] = [voxel("0" * 40, [1, 1, 1], [2, 2, 2])]
+    cases = [case("with images", PROJECT, made), case("lost", PROJECT, lost), case("without", PROJECT, at(1, "1.3"))]
     import_circus(dump(tmp_path, *cases, series=[small_series(), series("1.3")]))
     world = World({"alice": TOKEN})
     done = export(world, tmp_path / "out", ["with images"], by="alice")
     mask = done.array("with images/vol000-label000")
     assert mask.shape == (5, 4, 6)
     assert mask.sum() == mask[1:3, 1:3, 1:3].sum() == 8
-    answer = world.client("alice").post("/api/cases/export-mhd", {"caseIds": ["without"]})
-    task = wait(world.client("alice"), answer.json()["taskId"])
-    assert task["status"] == "error"
-    assert "Image 1 of series 1.3 is not stored here." in task["errorMessage"]
+    # Rather than a mask without voxels, or a volume without images.
+    for case_id, reason in (
+        ("lost", "The voxels of label 0 are not stored here."),
+        ("without", "Image 1 of series 1.3 is not stored here."),
+    ):
+        answer = world.client("alice").post("/api/cases/export-mhd", {"caseIds": [case_id]})
+        task = wait(world.client("alice"), answer.json()["taskId"])
+        assert task["status"] == "error"
+        assert reason in task["errorMessage"]
 
 
 @pytest.mark.django_db(transaction=True)
