@@ -16,7 +16,7 @@ from django.conf import settings
 from cases.deflate import Deflated, inflated, joined, piece_of
 from cases.geometry import VolumeGeometry, volume_geometry
 from cases.image_numbers import PartialVolume
-from cases.label_bits import LabelVoxels
+from cases.label_bits import LabelVoxels, byte_length
 from cases.models import Label, LabelType, Revision, RevisionSeries, SeriesImage
 from cases.services.blobs import map_blob
 from cases.services.series_import import plane_of
@@ -154,7 +154,7 @@ def label_voxels(labels: Sequence[Label], volume: Volume) -> list[LabelVoxels]:
     found, left = [], MAX_SHAPES
     for label in labels:
         if label.type == LabelType.VOXEL:
-            found.append(_stored_voxels(label))
+            found.append(_stored_voxels(label, volume))
             continue
         shape = rasterize(label.type, label.data, spacing=volume.geometry.spacing, size=volume.size)
         left -= len(shape.data)
@@ -164,13 +164,17 @@ def label_voxels(labels: Sequence[Label], volume: Volume) -> list[LabelVoxels]:
     return found
 
 
-def _stored_voxels(label: Label) -> LabelVoxels:
+def _stored_voxels(label: Label, volume: Volume) -> LabelVoxels:
     """Of an empty label (`voxels` null): a box without voxels. Raises CasestoreError."""
     if label.data.get("voxels") is None:
         return LabelVoxels(b"", (0, 0, 0), (0, 0, 0))
     if label.blob is None:
         raise CasestoreError(f"The voxels of label {label.position} are not stored here.")
     origin, size = ((int(x), int(y), int(z)) for x, y, z in (label.data["origin"], label.data["size"]))
+    # Checked when they are written; what other servers' dumps brought may not be as it should.
+    inside = all(o >= 0 and o + s <= extent for o, s, extent in zip(origin, size, volume.size, strict=True))
+    if not inside or byte_length(size) != label.blob.size:
+        raise CasestoreError(f"The voxels of label {label.position} do not fit its box, or the box not its volume.")
     return LabelVoxels(map_blob(label.blob), origin, size)
 
 

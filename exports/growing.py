@@ -26,13 +26,13 @@ class GrowingArchive:
         self._growing = GrowingFile(key, self._name)
         self._file: BinaryIO = self._growing.path.open("xb")
         self.position, self._digest = 0, hashlib.sha256()
-        if checkpoint is not None and not self._take_over(GrowingFile(key, checkpoint["name"]), checkpoint):
+        if checkpoint is not None and not self._take_over(checkpoint):
             checkpoint = None
         self.resumed = checkpoint is not None
         self.archive: ArchiveWriter = archive_writer(self, kind, checkpoint and checkpoint["state"])
 
-    def _take_over(self, old: GrowingFile, checkpoint: Checkpoint) -> bool:
-        left = checkpoint["position"]
+    def _take_over(self, checkpoint: Checkpoint) -> bool:
+        old, left = GrowingFile(checkpoint["key"], checkpoint["name"]), checkpoint["position"]
         try:
             with old.path.open("rb") as source:
                 while left and (chunk := source.read(min(left, CHUNK))):
@@ -57,7 +57,13 @@ class GrowingArchive:
         """All that was added is in the file, where another process finds it."""
         state = self.archive.state()
         self._file.flush()
-        return {"name": self._name, "position": self.position, "sha256": self.sha256, "state": state}
+        return {
+            "key": self._growing.key,
+            "name": self._name,
+            "position": self.position,
+            "sha256": self.sha256,
+            "state": state,
+        }
 
     def mark(self) -> tuple[int, Any, Any]:
         state = self.archive.state()

@@ -44,7 +44,8 @@ def pack(task: Task, progress: Progress) -> Result:
     where none could be packed, the task fails. After a crash the cases that were packed are not packed again.
     """
     options, entries = task.parameters, task.parameters["entries"]
-    key = f"exports/{task.task_id}/archive"
+    # Of each claim its own: a worker that lost the task and does not know it yet harms no other.
+    key = f"exports/{task.task_id}/{task.claimed_by or 'archive'}"
     growing = GrowingArchive(key, options["compressionFormat"], task.checkpoint or None)
     try:
         # As text: the database does not keep the order of members.
