@@ -14,9 +14,10 @@ from cases.image_numbers import PartialVolume
 from cases.models import Label, LabelType, RevisionSeries
 from casestore.accounts.models import User
 from casestore.errors import BadRequest, CasestoreError
+from casestore.tasks.services import ends_task
 from exports.contents import Member, Volume, load_revision, volumes_of
 from exports.jobs import Job, Make
-from exports.packing import FORMATS, NOT_OF_THE_CASE, data_file, reason_of
+from exports.packing import FORMATS, data_file, reason_of
 from exports.segments import Segment, Survey, tell_overlaps
 from exports.services import Wanted, find_cases, resolve
 
@@ -114,9 +115,9 @@ def _planned(entry: dict[str, Any], options: dict[str, Any], budget: Budget) -> 
             raise CasestoreError("The case was deleted.")
         members = [data_file(revision)]
         series = [_planned_volume(volume, job, members) for volume in volumes_of(revision)]
-    except NOT_OF_THE_CASE:
-        raise
     except Exception as error:  # As when it is packed: what other servers' dumps brought may not be as it should.
+        if ends_task(error):
+            raise
         return told | {"status": "failed", "reason": reason_of(error)}
     files = [{"name": f"{entry['folder']}/{member.name}", "size": member.content.size} for member in members]
     return told | {
