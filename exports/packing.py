@@ -19,8 +19,8 @@ from cases.image_numbers import PartialVolume
 from cases.models import LabelType, Revision, RevisionSeries
 from cases.slices import DamagedSlices
 from casestore import clock
-from casestore.api.renderers import dump
 from casestore.errors import CasestoreError
+from casestore.json_text import dump
 from casestore.tasks.models import DownloadFileType, Task
 from casestore.tasks.services import Progress, Result, ends_task
 from exports.contents import Member, Volume, load_revision, volumes_of

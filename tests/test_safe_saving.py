@@ -11,8 +11,8 @@ from django.db import transaction
 
 from cases.models import Case, Revision
 from casestore import clock
-from casestore.accounts.idempotency import KEPT_FOR, purge_answers
 from casestore.accounts.models import IdempotentAnswer
+from casestore.accounts.services import ANSWERS_KEPT, purge_answers
 from casestore.accounts.tasks import purge_idempotent_answers
 from casestore.api.etags import entity_tags
 from casestore.errors import BadRequest
@@ -273,7 +273,7 @@ def test_answers_are_forgotten_after_a_day(world: World) -> None:
     world.series()
     for key in ("old", "new"):
         post(world, "/api/cases", BODY, key=key)
-    age = KEPT_FOR + timedelta(minutes=1)
+    age = ANSWERS_KEPT + timedelta(minutes=1)
     IdempotentAnswer.objects.filter(key="old").update(created_at=clock.now() - age)
     assert purge_answers() == 1
     assert IdempotentAnswer.objects.get().key == "new"

@@ -15,8 +15,8 @@ from cases.services.labels import check_attributes, check_voxel_labels, find_blo
 from cases.services.partial_volumes import Entry, resolve_entries
 from casestore import clock
 from casestore.accounts.models import User
-from casestore.api.renderers import dump
 from casestore.errors import NotFound, PreconditionFailed
+from casestore.json_text import dump
 
 FIRST_DESCRIPTION = "Created new case."
 FIRST_STATUS = "draft"

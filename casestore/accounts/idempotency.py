@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from datetime import timedelta
 from functools import wraps
 from typing import Any
 
@@ -14,15 +13,13 @@ from django.db import transaction
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from casestore import clock
 from casestore.accounts.authentication import user_of
 from casestore.accounts.models import IdempotentAnswer
-from casestore.api.renderers import dump
 from casestore.errors import BadRequest, IdempotencyKeyReused, Unavailable
+from casestore.json_text import dump
 
 Post = Callable[..., Response]
 
-KEPT_FOR = timedelta(hours=24)
 KEPT_HEADERS = ("ETag", "Location")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
@@ -75,9 +72,3 @@ def _keep(row: IdempotentAnswer, response: Response) -> None:
     row.body = "" if response.data is None else dump(response.data).decode()
     row.headers = {name: response[name] for name in KEPT_HEADERS if name in response}
     row.save(update_fields=["status", "body", "headers"])
-
-
-def purge_answers() -> int:
-    """Forgets the answers that are older than KEPT_FOR; how many."""
-    purged, _ = IdempotentAnswer.objects.filter(created_at__lt=clock.now() - KEPT_FOR).delete()
-    return purged

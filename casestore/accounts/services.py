@@ -13,15 +13,17 @@ from django.db import transaction
 from django.db.models import Q
 
 from casestore import clock
-from casestore.accounts.models import AccessToken, User
-from casestore.api.renderers import dump
+from casestore.accounts.models import AccessToken, IdempotentAnswer, User
 from casestore.errors import BadRequest
+from casestore.json_text import dump
 
 PREFIX = "cst_"
 # RFC 6750: b64token, one or more of these characters. Imported tokens of other servers have the same alphabet.
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]{8,512}=*\Z")
 # A token used in a loop must not write a row each time.
 LAST_USE_PRECISION = timedelta(minutes=1)
+# How long a POST that is sent again is answered as the first time.
+ANSWERS_KEPT = timedelta(hours=24)
 # Preferences are read with the user at each request.
 MAX_PREFERENCES = 10_000
 
@@ -72,3 +74,9 @@ def change_preferences(*, user: User, changes: dict[str, Any]) -> dict[str, Any]
     row.preferences = merged
     row.save(update_fields=["preferences"])
     return merged
+
+
+def purge_answers() -> int:
+    """Forgets the answers to POSTs with an Idempotency-Key that are older than ANSWERS_KEPT; how many."""
+    purged, _ = IdempotentAnswer.objects.filter(created_at__lt=clock.now() - ANSWERS_KEPT).delete()
+    return purged

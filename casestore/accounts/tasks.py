@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import celery
 
-from casestore.accounts.idempotency import purge_answers
+from casestore.accounts.services import purge_answers
 
 
 @celery.shared_task(name="accounts.purge_answers")

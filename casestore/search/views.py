@@ -15,7 +15,8 @@ from rest_framework.response import Response
 
 from casestore.accounts.authentication import user_of
 from casestore.api.pagination import Page, link, page_response, wants_envelope
-from casestore.api.renderers import BrowsableAPIRenderer, JSONRenderer, NDJSONRenderer, dump
+from casestore.api.renderers import BrowsableAPIRenderer, JSONRenderer, NDJSONRenderer
+from casestore.json_text import dump
 from casestore.search import cursors
 from casestore.search.filtersets import SearchBackend
 from casestore.search.limits import bounded

@@ -28,7 +28,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from casestore.accounts.models import User
-from casestore.api.renderers import dump
+from casestore.json_text import dump
 from casestore.tasks.models import Status, Task
 from casestore.tasks.progress import AWAY
 

@@ -18,8 +18,9 @@ from rest_framework.views import APIView
 from casestore import clock
 from casestore.accounts.authentication import user_of
 from casestore.api.openapi import BINARY, SEARCH_PARAMETERS, TOTAL_HEADERS, refusals
-from casestore.api.renderers import JSONRenderer, dump
+from casestore.api.renderers import JSONRenderer
 from casestore.errors import Conflict, Gone, NotFound
+from casestore.json_text import dump
 from casestore.search.filtersets import SearchFilterSet, filters_for
 from casestore.search.keys import Key, Kind, table
 from casestore.search.views import SearchView

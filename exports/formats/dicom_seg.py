@@ -11,8 +11,8 @@ from django.core.files.storage import default_storage
 
 from cases.deflate import Deflated, joined, piece_of
 from cases.models import SeriesFile
-from casestore.api.renderers import dump
 from casestore.errors import CasestoreError
+from casestore.json_text import dump
 from exports import seg_dicom
 from exports.contents import Member, Volume, headed
 from exports.jobs import Job

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cases.deflate import piece_of
-from casestore.api.renderers import dump
+from casestore.json_text import dump
 from exports.contents import Member, Volume, headed
 from exports.jobs import Job
 from exports.label_maps import label_maps

@@ -15,7 +15,7 @@ from cases.serializers.labels import MAX_LABELS
 from casestore import ids
 from casestore.accounts.services import MAX_PREFERENCES
 from casestore.api.fields import NumberField, ObjectField, StrictBooleanField, StrictCharField, StrictIntegerField
-from casestore.api.renderers import dump
+from casestore.json_text import dump
 from mylists.circus.checking import DumpSerializer, MomentField
 from mylists.models import ResourceType
 from mylists.serializers import MAX_EDITORS, EditorField
