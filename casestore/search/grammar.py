@@ -179,8 +179,8 @@ class _Parser:
             if name == "$ne" and isinstance(value, dict) and value and not is_operand(value):
                 raise SearchError(f"{where} takes a value.")
             test = self._equality(value, where)
-            if name == "$ne" and isinstance(test, Matches):
-                raise SearchError(f"{where} does not take a regular expression; use $not.")
+            if isinstance(test, Matches):
+                raise SearchError(f"{where} does not take a regular expression; use it as the value, or $not.")
             return Not(atom(test)) if name == "$ne" else atom(test)
         if name in SIGNS:
             return atom(Compare(SIGNS[name], self._comparable(value, where)))  # type: ignore[no-any-return]
@@ -193,7 +193,8 @@ class _Parser:
         if name == "$exists":
             return atom(Present()) if _boolean(value, where) else Not(atom(Present()))
         if name == "$not":
-            if not isinstance(value, dict) or not value:
+            is_regex = isinstance(value, dict) and "$regularExpression" in value
+            if not isinstance(value, dict) or not value or (is_operand(value) and not is_regex):
                 raise SearchError(f"{where} takes operators or a regular expression.")
             return Not(self._tests(key, value, where, depth + 1, atom))
         if name == "$elemMatch" and key.kind in {Kind.STRINGS, Kind.JSON}:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import DecimalField, Expression, F, Field, FloatField, IntegerField, OrderBy, Subquery, TextField
 
 from casestore.search.keys import Key, KeyTable, Kind
-from casestore.search.sql import Sql
+from casestore.search.sql import Sql, json_path
 from casestore.search.translate import Patients, SqlOverColumns
 from casestore.search.values import SearchError, shown
 
@@ -92,7 +91,7 @@ _TEXT = "CASE WHEN jsonb_typeof(e.value) <> 'number' THEN e.value #>> '{}' END C
 
 def _json_parts(key: Key, direction: int) -> list[tuple[Sql, Field[Any, Any]]]:
     """Type, number and text of the lowest or highest value at the path."""
-    path = "lax $" + "".join(f".{json.dumps(name)}" for name in key.path) + "[*]"
+    path = f"{json_path(key.path)}[*]"
     way = "ASC NULLS FIRST" if direction > 0 else "DESC NULLS LAST"
     source = "FROM jsonb_path_query({c}, %s::jsonpath, '{}', true) AS e(value)"
     order = f"ORDER BY {_RANK} {way}, {_NUMBER} {way}, {_TEXT} {way} LIMIT 1"

@@ -78,6 +78,7 @@ class Value:
     number: str | None = None
     boolean: str | None = None
     date: str | None = None
+    json: str | None = None
     null: str | None = None
 
     def typed(self, operand: Operand) -> tuple[str, Any, str] | None:
@@ -93,6 +94,8 @@ class Value:
             return self.number, operand, "numeric" if self.number.endswith("::numeric END") else "double precision"
         if isinstance(operand, Date):
             return None if self.date is None else (self.date, operand, "timestamptz")
+        if isinstance(operand, Whole) and self.json is not None and not _has_nul(operand.value):
+            return self.json, json.dumps(operand.value), "jsonb"
         return None
 
 
@@ -114,6 +117,7 @@ def _json_value(name: str) -> Value:
         string=typed("string", ""),
         number=typed("number", "::numeric"),
         boolean=typed("boolean", "::boolean"),
+        json=name,
         null=f"jsonb_typeof({name}) = 'null'",
     )
 
@@ -224,7 +228,7 @@ def _arrays(operands: Iterable[Operand]) -> Iterator[Truth]:
 
 def _of_json(key: Key, test: AnyTest) -> Truth:
     """Of what lies at a path of a JSON column, arrays on the way and at its end looked into."""
-    path = "lax $" + "".join(f".{json.dumps(name)}" for name in key.path)
+    path = json_path(key.path)
     element = _json_value("e.value")
     at_path = Sql("jsonb_path_query({c}, %s::jsonpath, '{}', true)", (path,))
     elements = Sql(at_path.text, (f"{path}[*]",))
@@ -237,13 +241,26 @@ def _of_json(key: Key, test: AnyTest) -> Truth:
     found = [_some(elements, element, Condition(key, test))]
     if isinstance(test, OneOf):
         if None in test.values:
-            found.append(Sql(f"NOT EXISTS (SELECT 1 FROM {at_path.text})", at_path.params))
-        wholes = [json.dumps(v.value) for v in test.values if isinstance(v, Whole) and not _has_nul(v.value)]
-        for whole in wholes:
-            for source in (at_path, elements):
-                text = f"EXISTS (SELECT 1 FROM {source.text} AS e(value) WHERE e.value = %s::jsonb)"
-                found.append(Sql(text, (*source.params, whole)))
+            found += _missing(key.path)
+        if wholes := tuple(value for value in test.values if isinstance(value, Whole)):
+            found.append(_some(at_path, element, Condition(key, OneOf(wholes))))
     return either(found)
+
+
+def _missing(path: tuple[str, ...]) -> Iterator[Sql]:
+    """Somewhere on the way, the next name is not there: in an object, also one in an array, or in what is no object."""
+    yield Sql("({c} ? %s) IS NOT TRUE", (path[0],))
+    for count in range(1, len(path)):
+        way = json_path(path[:count])
+        source = "jsonb_path_query({c}, %s::jsonpath, '{}', true) AS e(value)"
+        lacking = "jsonb_typeof(e.value) = 'object' AND NOT e.value ? %s"
+        yield Sql(f"EXISTS (SELECT 1 FROM {source} WHERE {lacking})", (f"{way}[*]", path[count]))
+        scalar = "jsonb_typeof(e.value) NOT IN ('object', 'array')"
+        yield Sql(f"EXISTS (SELECT 1 FROM {source} WHERE {scalar})", (way,))
+
+
+def json_path(path: tuple[str, ...]) -> str:
+    return "lax $" + "".join(f".{json.dumps(name)}" for name in path)
 
 
 def _some(source: Sql | str, element: Value, part: Node) -> Truth:

@@ -206,7 +206,8 @@ def iso_milliseconds(text: str) -> int | None:
 def _zone(text: str | None) -> timezone:
     if text is None or text in "Zz":
         return UTC
-    offset = timedelta(hours=int(text[1:3]), minutes=int(text[-2:]))
-    if offset >= timedelta(hours=24):
+    hours, minutes = int(text[1:3]), int(text[-2:])
+    if hours > 23 or minutes > 59:
         raise ValueError
+    offset = timedelta(hours=hours, minutes=minutes)
     return timezone(-offset if text[0] == "-" else offset)
