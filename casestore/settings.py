@@ -167,6 +167,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": CASESTORE_TASK_SECONDS 
 # A web request must not hang when the broker is away: the client is told at once.
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2}
 
+CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "beat")
 # What a scheduler (`celery beat`, or a worker with --beat) asks for. One that nobody did within the hour comes again.
 CELERY_BEAT_SCHEDULE = {
     name: {"task": name, "schedule": 3600.0, "options": {"expires": 3600}}

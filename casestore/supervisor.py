@@ -196,7 +196,7 @@ def run() -> NoReturn:
         children = [
             Child(
                 "worker",
-                (*WORKER, f"--pool={worker_pool()}", "--beat", f"--schedule-filename={places.run / 'beat'}"),
+                (*WORKER, f"--pool={worker_pool()}", "--beat"),
                 environment,
                 places.log / "worker.log",
                 WORKER_STEPS,
