@@ -5,6 +5,7 @@ Nothing here holds a volume in memory. Sizes that a file claims are checked befo
 
 from __future__ import annotations
 
+import io
 import logging
 import struct
 import tempfile
@@ -43,6 +44,7 @@ ITEM, SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
 # A deflated file of a few kilobytes may claim any size.
 MAX_INFLATED = 2 * 2**30
 MAX_FRAGMENTS = 10**6
+SMALL = 4 * 2**20
 
 NOT_DICOM = DicomRefused("not_dicom", "It is not a DICOM file.")
 
@@ -60,6 +62,11 @@ class Source:
     @property
     def transfer_syntax(self) -> UID:
         return UID(self.dataset.file_meta.TransferSyntaxUID)
+
+
+def buffered(file: BinaryIO, size: int) -> BinaryIO:
+    """The file, or its content where that is small: parsing asks for a few bytes at a time, thousands of times."""
+    return io.BytesIO(file.read()) if size <= SMALL else file
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from cases.dicom.errors import DicomRefused
 from cases.dicom.files import SourceFile, group_by_series, iter_dicom_files
 from cases.dicom.instance import Frame, Instance, PixelLayout
 from cases.dicom.reader import read_instance
+from cases.dicom.source import buffered
 from cases.geometry import Plane, volume_geometry
 from cases.image_numbers import format_image_numbers
 from cases.models import Case, RevisionSeries, Series, SeriesFile, SeriesImage
@@ -85,7 +87,8 @@ def import_dicom(
             for source in sources:
                 try:
                     with source.path.open("rb") as file:
-                        read.append((source, read_instance(file, slices.keep)))
+                        content = buffered(file, os.fstat(file.fileno()).st_size)
+                        read.append((source, read_instance(content, slices.keep)))
                 except DicomRefused as refusal:
                     refuse(source.name, refusal.sentence)
                 done += 1

@@ -29,6 +29,7 @@ from cases.dicom.errors import DicomRefused
 from cases.dicom.instance import Frame
 from cases.dicom.reader import decode_frames
 from cases.dicom.rescale import convert
+from cases.dicom.source import buffered
 from cases.geometry import VolumeGeometry, element_type
 from cases.models import Series, SeriesFile, SeriesImage, StoredVolume
 from cases.slices import ENTRY, DamagedSlices, Slice, SliceReader, SliceWriter, compress_slice, nrrd_header
@@ -224,9 +225,10 @@ def _decoded(images: Sequence[SeriesImage], kind: str) -> Iterator[tuple[SeriesI
     for file, group in groupby(images, key=lambda image: image.file):
         here = list(group)
         try:
-            with default_storage.open(file.storage_key) as source:
+            with default_storage.open(file.storage_key) as stored_file:
+                source = buffered(cast(BinaryIO, stored_file), file.size)
                 _check(file, source)
-                frames = decode_frames(cast(BinaryIO, source), [image.frame for image in here])
+                frames = decode_frames(source, [image.frame for image in here])
                 for image, stored in zip(here, frames, strict=True):
                     yield image, convert(stored, image.slope, image.intercept, kind)
         except (FileNotFoundError, DicomRefused):
