@@ -53,7 +53,7 @@ def export(world: World, target: Path, body: dict[str, Any], by: str = "everythi
         zipfile.ZipFile(archive).extractall(folder)
     else:
         with tarfile.open(archive) as opened:
-            opened.extractall(folder, filter="data")
+            opened.extractall(folder)
     return folder, task
 
 
