@@ -42,8 +42,7 @@ WEB = (
     "--timeout=120",
     "--graceful-timeout=8",
     "--keep-alive=20",
-    # A filter travels in the request line.
-    "--limit-request-line=65536",
+    "--config=python:casestore.web_server",
     "--access-logfile=-",
     f"--access-logformat={ACCESS_LOG}",
 )

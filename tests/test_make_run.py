@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import quote
 
 import psutil
 import psycopg
@@ -147,6 +149,11 @@ def test_the_first_run(tmp_path: Path) -> None:
         kinds = [label["type"] for c in cases for e in c["latestRevision"]["series"] for label in e["labels"]]
         assert kinds.count("voxel") >= 6
         assert len(run.get("/api/series")) == 3
+        # A filter may be long, but not without end.
+        assert run.get(f"/api/cases?filter={quote(json.dumps({'tags': 'x' * 60_000}))}") == []
+        with pytest.raises(HTTPError) as refused:
+            run.get(f"/api/cases?filter={quote(json.dumps({'tags': 'x' * 70_000}))}")
+        assert refused.value.code == 414
 
         # The scheduler of what is done hourly.
         deadline = time.monotonic() + WITHIN
