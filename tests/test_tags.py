@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from itertools import pairwise
 from typing import Any
@@ -205,3 +206,13 @@ def test_requests_that_share_cases_do_not_wait_in_a_circle() -> None:
 
     assert at_once(8, add) == [204] * 8
     assert {len(tags_of(case)) for case in cases} == {24}
+
+
+def test_a_body_without_a_type_is_json(world: World) -> None:
+    """As in the published example of PATCH /cases/tags."""
+    world.series()
+    case = world.case()
+    body = json.dumps({"operation": "add", "caseIds": [case.case_id], "tags": ["ZZZ"]})
+    answer = world.client("annotator").generic("PATCH", "/api/cases/tags", body, content_type="")
+    assert answer.status_code == 204, answer.content
+    assert tags_of(case) == ["ZZZ"]

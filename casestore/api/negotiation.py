@@ -1,4 +1,4 @@
-"""Which renderer answers."""
+"""Which parser reads, which renderer answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from rest_framework.request import Request
 
 
 class LenientNegotiation(DefaultContentNegotiation):
-    """JSON where nothing acceptable is left: a download asked for by its own media type still has JSON errors."""
+    """Where nothing acceptable is left, JSON: a download asked for by its own media type still has JSON errors.
+
+    A body that does not say what it is, as in a published example, is what the endpoint takes.
+    """
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        return super().select_parser(request, parsers) if request.content_type else parsers[0]
 
     def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
         try:
