@@ -325,6 +325,21 @@ def test_envelope(world: World, many: list[str], settings: Any) -> None:
     assert get(world, "everything", path="/api/tasks").json() == {"items": [], "totalItems": 0, "page": 1}
 
 
+@pytest.mark.parametrize(
+    ("length", "relations"),
+    [(9_000, ["first", "prev", "next", "last"]), (25_000, ["prev", "next"]), (40_000, ["next"]), (61_000, [])],
+)
+def test_links_fit_into_a_header(world: World, many: list[str], length: int, relations: list[str]) -> None:
+    """Each repeats the filter, and clients read no lines of a header of more than 64 kB."""
+    wanted = {"filter": {"tags": {"$in": ["a", "x" * length]}}, "limit": 1}
+    answer = get(world, "everything", **wanted, page=2)
+    assert re.findall(r'rel="(\w+)"', answer.get("Link", "")) == relations
+    assert len(answer.get("Link", "")) <= 60_000
+    # A cursor is nowhere but in the link.
+    walked = get(world, "everything", **wanted, cursor="")
+    assert walked.status_code == (200 if relations else 400)
+
+
 def test_search_in_a_body(world: World, many: list[str]) -> None:
     client = world.client("everything")
     filter_ = {"tags": {"$in": ["a", *(f"filler {i}" for i in range(5000))]}}

@@ -18,6 +18,8 @@ DEFAULT_LIMIT = 20
 MAX_LIMIT = 200
 # Beyond it OFFSET no longer fits a bigint; no result is that long.
 MAX_PAGE = 10**12
+# Of the `Link` header: clients read no longer lines of a header than 64 kB, and each link repeats the filter.
+MAX_LINKS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +71,20 @@ def page_response(request: Request, items: Any, page: Page, total: int) -> Respo
 
 
 def with_navigation(response: Response, request: Request, page: Page, total: int) -> Response:
-    """The response with `X-Total-Count` and `Link`."""
+    """The response with `X-Total-Count` and `Link`; of links that are too long together, those to the neighbours."""
     response["X-Total-Count"] = str(total)
     last = max(1, -(-total // page.limit))
     targets = {"first": 1, "prev": page.number - 1, "next": page.number + 1, "last": last}
-    response["Link"] = ", ".join(
-        link(request, relation, {"page": str(number)}) for relation, number in targets.items() if 1 <= number <= last
-    )
+    links = {
+        relation: link(request, relation, {"page": str(number)})
+        for relation, number in targets.items()
+        if 1 <= number <= last
+    }
+    for least in ("last", "first", "prev", "next"):
+        if links and len(header := ", ".join(links.values())) <= MAX_LINKS:
+            response["Link"] = header
+            break
+        links.pop(least, None)
     return response
 
 

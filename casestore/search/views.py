@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from casestore.accounts.authentication import user_of
-from casestore.api.pagination import Page, link, page_response, wants_envelope
+from casestore.api.pagination import MAX_LINKS, Page, link, page_response, wants_envelope
 from casestore.api.renderers import BrowsableAPIRenderer, JSONRenderer, NDJSONRenderer
 from casestore.json_text import dump
 from casestore.search import cursors
@@ -85,6 +85,8 @@ class SearchView(GenericAPIView):
         if len(rows) > limit:
             following = cursors.seal(cursors.position(rows[limit - 1], found), search)
             response["Link"] = link(request, "next", {"cursor": following})
+            if len(response["Link"]) > MAX_LINKS:
+                raise SearchError("The filter is too long to be walked by addresses; use POST /api/cases/search.")
         return response
 
     def _behind(self, found: QuerySet[Any], values: Sequence[Any] | None, limit: int) -> list[Model]:
