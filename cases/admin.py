@@ -28,6 +28,11 @@ PATIENT_FIELDS = (
 class ReadOnlyAdmin(admin.ModelAdmin):
     """Lists and shows, never changes."""
 
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        # By its address the admin filters by any column: whom a filter finds would tell what is not shown.
+        hidden = lookup.split("__", maxsplit=1)[0] in PATIENT_FIELDS
+        return not hidden and super().lookup_allowed(lookup, value, request)
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 

@@ -222,6 +222,22 @@ def test_patient_information_of_cases(world: World, stage: dict[str, Any]) -> No
     assert "patientInfo" not in world.client("annotator").get("/api/cases").json()[0]
 
 
+def test_the_admin_neither_shows_nor_finds_patients(world: World, client: Any) -> None:
+    series = world.series(**PATIENT)
+    case = world.case()
+    staff = world.user("nobody")
+    staff.is_staff = staff.is_superuser = True
+    staff.save()
+    client.force_login(staff)
+    for address, pk in (("/admin/cases/case/", case.pk), ("/admin/cases/series/", series.pk)):
+        for page in (address, f"{address}{pk}/change/", f"{address}?q=Secret"):
+            shown = client.get(page).content.decode()
+            assert not [value for value in ("P-4711", "Secret^Patient", "1970-01-31") if value in shown], page
+        for lookup in ("patient_name__startswith=S", "patient_age=45", "patient_id__isnull=0"):
+            assert client.get(f"{address}?{lookup}").status_code == 400
+    assert client.get("/admin/cases/series/?modality__exact=CT").status_code == 200
+
+
 def test_lists_hold_only_what_one_may_see(world: World, stage: dict[str, Any]) -> None:
     world.series("9.9", domain="sirius.example")
     world.case("9.9", project=OTHER_PROJECT)
