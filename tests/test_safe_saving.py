@@ -35,10 +35,13 @@ def write(world: World, case: Case, what: str, match: str | None = None, by: str
         return client.post(f"{address}/revision", revision([{"seriesUid": "1.2.3"}]), headers=headers)
     if what == "tags":
         return client.put(f"{address}/tags", [clock.iso(Case.objects.get(pk=case.pk).updated_at)], headers=headers)
+    if what == "tags of many":
+        body = {"operation": "add", "tags": ["one more"], "caseIds": [case.case_id]}
+        return client.patch("/api/cases/tags", body, headers=headers)
     return client.delete(address, headers=headers)
 
 
-WRITES = ("revision", "tags", "delete")
+WRITES = ("revision", "tags", "tags of many", "delete")
 
 
 # --- ETag, If-None-Match ----------------------------------------------------------------------------------------
@@ -108,6 +111,18 @@ def test_stale_writers_are_refused(world: World, what: str) -> None:
         assert (answer.status_code, answer.json()["code"]) == (412, "precondition_failed"), match
     assert read(world, case).content == before.content
     assert write(world, case, what, f"{stale} , {before['ETag']}").status_code in {201, 204}
+
+
+def test_many_cases_change_together_or_not_at_all(world: World) -> None:
+    world.series()
+    cases = [world.case(), world.case()]
+    write(world, cases[1], "revision")
+    tags = [read(world, case)["ETag"] for case in cases]
+    body = {"operation": "add", "tags": ["x"], "caseIds": [case.case_id for case in cases]}
+    client = world.client("everything")
+    assert client.patch("/api/cases/tags", body, headers={"if-match": tags[0]}).status_code == 412
+    assert [read(world, case)["ETag"] for case in cases] == tags
+    assert client.patch("/api/cases/tags", body, headers={"if-match": ", ".join(tags)}).status_code == 204
 
 
 @pytest.mark.parametrize("what", WRITES)

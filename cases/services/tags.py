@@ -34,14 +34,23 @@ def replace_tags(*, user: User, case_id: str, tags: Sequence[str], expected: Col
 
 
 @transaction.atomic
-def change_tags(*, user: User, case_ids: Sequence[str], operation: str, tags: Sequence[str]) -> None:
+def change_tags(
+    *,
+    user: User,
+    case_ids: Sequence[str],
+    operation: str,
+    tags: Sequence[str],
+    expected: Collection[int] | None = None,
+) -> None:
     """All of the cases or none. Needs `write` of each; a case that the operation does not change stays as it is.
 
-    Raises what `get_for` raises for the first case that is not there, and BadRequest where one would have too many.
+    Raises what `get_for` raises for the first case that is not there, BadRequest where one would have too many, and
+    PreconditionFailed where the version of one is none of those `expected`.
     """
     change, wanted = OPERATIONS[operation], list(dict.fromkeys(tags))
     changed = []
     for case in _lock_cases(user, case_ids):
+        check_version(case, expected)
         new = change(case.tags, wanted)
         if len(new) > MAX_TAGS and len(new) > len(case.tags):
             raise BadRequest(f"A case has at most {MAX_TAGS} tags; {case.case_id} would have {len(new)}.")

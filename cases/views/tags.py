@@ -47,14 +47,24 @@ class TagsView(APIView):
     permission_classes = (IsAuthenticated,)
 
     @extend_schema(
-        operation_id="cases_change_tags", request=ChangeTagsSerializer, responses={204: None, **refusals(404)}
+        operation_id="cases_change_tags",
+        parameters=[IF_MATCH],
+        request=ChangeTagsSerializer,
+        responses={204: None, **refusals(404, 412)},
     )
     def patch(self, request: Request) -> Response:
-        """Changes the tags of many cases, all or none. Needs `write` in the project of each."""
+        """Changes the tags of many cases, all or none. Needs `write` in the project of each.
+
+        `If-Match` holds for each of them.
+        """
         body = ChangeTagsSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         values = body.validated_data
         services.change_tags(
-            user=user_of(request), case_ids=values["caseIds"], operation=values["operation"], tags=values["tags"]
+            user=user_of(request),
+            case_ids=values["caseIds"],
+            operation=values["operation"],
+            tags=values["tags"],
+            expected=expected_versions(request),
         )
         return Response(status=204)
