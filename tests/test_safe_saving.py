@@ -253,7 +253,8 @@ def test_a_key_is_for_one_request(world: World) -> None:
     case = world.case()
     assert post(world, "/api/cases", BODY).status_code == 201
     address = f"/api/cases/{case.case_id}/revision"
-    for where, body in (("/api/cases", {**BODY, "tags": ["x"]}), (address, BODY), (address, revision([]))):
+    others = [("/api/cases", {**BODY, "tags": ["x"]}), ("/api/cases?strict=1", BODY), (address, BODY)]
+    for where, body in [*others, (address, revision([]))]:
         answer = post(world, where, body)
         assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
     assert (Case.objects.count(), Revision.objects.count()) == (2, 2)

@@ -57,7 +57,9 @@ def idempotent(post: Post) -> Post:
 
 
 def _digest_of(request: Request) -> str:
-    return hashlib.sha256(b"\0".join([str(request.method).encode(), request.path.encode(), request.body])).hexdigest()
+    return hashlib.sha256(
+        b"\0".join([str(request.method).encode(), request.get_full_path().encode(), request.body])
+    ).hexdigest()
 
 
 def _replay(row: IdempotentAnswer, digest: str) -> Response:
