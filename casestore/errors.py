@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# Of what is wrong with a body, so many are told.
+MAX_PROBLEMS = 50
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

@@ -8,7 +8,13 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from casestore import ids
-from casestore.api.fields import StrictBooleanField, StrictCharField, StrictIntegerField, StrictSerializer
+from casestore.api.fields import (
+    BoundedListField,
+    StrictBooleanField,
+    StrictCharField,
+    StrictIntegerField,
+    StrictSerializer,
+)
 from exports.services import Wanted
 
 MAX_CASES = 100
@@ -49,7 +55,7 @@ class WantedField(serializers.Field):
 class ExportMhdSerializer(StrictSerializer):
     """As published."""
 
-    caseIds = serializers.ListField(child=WantedField(), min_length=1, max_length=MAX_CASES)
+    caseIds = BoundedListField(child=WantedField(), min_length=1, max_length=MAX_CASES)
     labelPackType = serializers.ChoiceField(choices=["isolated", "combined"], default="isolated")
     mhdLineEnding = serializers.ChoiceField(choices=["lf", "crlf"], default="lf")
     compressionFormat = serializers.ChoiceField(choices=["tgz", "zip"], default="tgz")
@@ -67,7 +73,7 @@ DEFAULTS: dict[str, dict[str, str]] = {
 class ExportSerializer(StrictSerializer):
     """The published body, and more. An option that means nothing to the format is refused."""
 
-    caseIds = serializers.ListField(child=WantedField(), min_length=1, max_length=MAX_CASES)
+    caseIds = BoundedListField(child=WantedField(), min_length=1, max_length=MAX_CASES)
     format = serializers.ChoiceField(choices=list(DEFAULTS), default="mhd")
     labelPackType = serializers.ChoiceField(
         choices=["isolated", "combined"],

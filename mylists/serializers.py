@@ -8,7 +8,14 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from casestore import ids
-from casestore.api.fields import DateField, StrictBooleanField, StrictCharField, StrictIntegerField, StrictSerializer
+from casestore.api.fields import (
+    BoundedListField,
+    DateField,
+    StrictBooleanField,
+    StrictCharField,
+    StrictIntegerField,
+    StrictSerializer,
+)
 from mylists.models import MAX_ITEMS, MyList, MyListEditor, ResourceType
 
 MAX_NAME_LENGTH = 64
@@ -128,7 +135,7 @@ class PatchMyListSerializer(StrictSerializer):
 
     name = StrictCharField(max_length=MAX_NAME_LENGTH, required=False)
     public = StrictBooleanField(required=False)
-    editors = serializers.ListField(child=EditorField(), max_length=MAX_EDITORS, required=False)
+    editors = BoundedListField(child=EditorField(), max_length=MAX_EDITORS, required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if not attrs:
@@ -138,9 +145,7 @@ class PatchMyListSerializer(StrictSerializer):
 
 class PatchItemsSerializer(StrictSerializer):
     operation = serializers.ChoiceField(choices=[ADD, REMOVE])
-    resourceIds = serializers.ListField(
-        child=StrictCharField(max_length=ids.MAX_LENGTH), min_length=1, max_length=MAX_ITEMS
-    )
+    resourceIds = BoundedListField(child=StrictCharField(max_length=ids.MAX_LENGTH), min_length=1, max_length=MAX_ITEMS)
 
 
 class ChangedCountSerializer(serializers.Serializer):

@@ -216,3 +216,27 @@ def test_a_body_without_a_type_is_json(world: World) -> None:
     answer = world.client("annotator").generic("PATCH", "/api/cases/tags", body, content_type="")
     assert answer.status_code == 204, answer.content
     assert tags_of(case) == ["ZZZ"]
+
+
+@pytest.mark.parametrize(
+    ("count", "problems", "first"), [(1000, 50, "caseIds[0]"), (1001, 1, "caseIds"), (100_000, 1, "caseIds")]
+)
+def test_of_many_wrong_items_few_are_told(world: World, count: int, problems: int, first: str) -> None:
+    """A body of a few megabytes must not be answered with dozens of them."""
+    answer = world.client("annotator").patch(
+        "/api/cases/tags", {"operation": "add", "tags": ["a"], "caseIds": [5] * count}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_body")
+    assert len(answer.json()["validationErrors"]) == problems
+    assert answer.json()["validationErrors"][0]["path"] == first
+
+
+def test_of_many_wrong_labels_few_are_told(world: World) -> None:
+    world.series()
+    case = world.case()
+    series = [{"seriesUid": "1.2.3", "labels": [5] * 100}] * 100
+    body = {"description": "", "attributes": {}, "status": "draft", "series": series}
+    answer = world.client("annotator").post(f"/api/cases/{case.case_id}/revision", body)
+    assert answer.status_code == 400
+    paths = [problem["path"] for problem in answer.json()["validationErrors"]]
+    assert paths == [f"series[0].labels[{index}]" for index in range(50)]

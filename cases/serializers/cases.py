@@ -12,6 +12,7 @@ from cases.models.cases import MAX_TAG_LENGTH, MAX_TAGS
 from cases.serializers.labels import MAX_LABELS, LabelSerializer
 from casestore import ids
 from casestore.api.fields import (
+    BoundedListField,
     DateField,
     ObjectField,
     SparseMixin,
@@ -75,16 +76,16 @@ class SeriesEntrySerializer(StrictSerializer):
 
 
 class LabelledSeriesEntrySerializer(SeriesEntrySerializer):
-    labels = serializers.ListField(child=LabelSerializer(), max_length=MAX_LABELS, default=list)
+    labels = BoundedListField(child=LabelSerializer(), max_length=MAX_LABELS, default=list)
 
 
 def tags_field(**options: Any) -> serializers.ListField:
-    return serializers.ListField(child=StrictCharField(max_length=MAX_TAG_LENGTH), max_length=MAX_TAGS, **options)
+    return BoundedListField(child=StrictCharField(max_length=MAX_TAG_LENGTH), max_length=MAX_TAGS, **options)
 
 
 class CreateCaseSerializer(StrictSerializer):
     projectId = StrictCharField(max_length=ids.MAX_LENGTH)
-    series = serializers.ListField(child=SeriesEntrySerializer(), min_length=1, max_length=MAX_SERIES)
+    series = BoundedListField(child=SeriesEntrySerializer(), min_length=1, max_length=MAX_SERIES)
     tags = tags_field(default=list)
 
 
@@ -92,7 +93,7 @@ class CreateRevisionSerializer(StrictSerializer):
     description = StrictCharField(max_length=10_000, allow_blank=True)
     attributes = ObjectField()
     status = StrictCharField(max_length=64)
-    series = serializers.ListField(child=LabelledSeriesEntrySerializer(), max_length=MAX_SERIES)
+    series = BoundedListField(child=LabelledSeriesEntrySerializer(), max_length=MAX_SERIES)
 
 
 class CaseIdSerializer(serializers.Serializer):

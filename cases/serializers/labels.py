@@ -9,6 +9,7 @@ from rest_framework import serializers
 
 from cases.models import LabelType
 from casestore.api.fields import (
+    BoundedListField,
     NumberField,
     ObjectField,
     StrictCharField,
@@ -42,12 +43,12 @@ class Sha1Field(StrictCharField):
 
 
 def _point(dimensions: int, **options: Any) -> serializers.ListField:
-    return serializers.ListField(child=NumberField(), min_length=dimensions, max_length=dimensions, **options)
+    return BoundedListField(child=NumberField(), min_length=dimensions, max_length=dimensions, **options)
 
 
 def _voxels(minimum: int) -> serializers.ListField:
     child = StrictIntegerField(min_value=minimum, max_value=MAX_VOXELS_ALONG)
-    return serializers.ListField(child=child, min_length=3, max_length=3, required=False)
+    return BoundedListField(child=child, min_length=3, max_length=3, required=False)
 
 
 class LabelData(StrictSerializer):
@@ -86,7 +87,7 @@ class Box2Data(LabelData):
 
 
 class PolylineData(LabelData):
-    points = serializers.ListField(child=_point(2), min_length=1, max_length=MAX_POINTS)
+    points = BoundedListField(child=_point(2), min_length=1, max_length=MAX_POINTS)
     z = NumberField()
 
 

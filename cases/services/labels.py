@@ -13,9 +13,7 @@ from cases.label_bits import byte_length
 from cases.models import Blob, Case, LabelType, Project
 from cases.services.partial_volumes import Entry
 from casestore.accounts.models import User
-from casestore.errors import BadRequest, InvalidBody, Problem
-
-MAX_PROBLEMS = 50
+from casestore.errors import MAX_PROBLEMS, BadRequest, InvalidBody, Problem
 
 
 def find_blobs(*, user: User, case: Case, entries: Sequence[Entry]) -> dict[str, Blob]:

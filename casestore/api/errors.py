@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, TooManyFilesSent
@@ -11,6 +12,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from casestore.errors import (
+    MAX_PROBLEMS,
     CasestoreError,
     InvalidBody,
     NotAuthenticated,
@@ -55,7 +57,7 @@ def _as_casestore_error(exception: Exception) -> CasestoreError | None:
     if isinstance(exception, exceptions.NotAuthenticated | exceptions.AuthenticationFailed):
         return NotAuthenticated(str(exception.detail))
     if isinstance(exception, exceptions.ValidationError):
-        problems = list(problems_of(exception.detail))
+        problems = list(islice(problems_of(exception.detail), MAX_PROBLEMS))
         first = problems[0]
         return InvalidBody(f"{first.path}: {first.message}" if first.path else first.message, problems=problems)
     if isinstance(exception, exceptions.APIException):

@@ -10,6 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from casestore import clock
+from casestore.errors import MAX_PROBLEMS
 
 
 class StrictSerializer(serializers.Serializer):
@@ -52,6 +53,30 @@ class StrictIntegerField(serializers.IntegerField):
         if isinstance(data, bool) or not isinstance(data, int | float) or data != math.floor(data):
             raise serializers.ValidationError("This must be a whole number.")
         return int(super().to_internal_value(int(data)))
+
+
+class BoundedListField(serializers.ListField):
+    """A JSON array whose length is checked before its items are; of wrong items the first few are named."""
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        if isinstance(data, list) and self.max_length is not None and len(data) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)
+        found: list[Any] = super().to_internal_value(data)
+        return found
+
+    def run_child_validation(self, data: Any) -> list[Any]:
+        found: list[Any] = []
+        wrong: dict[Any, Any] = {}
+        for index, item in enumerate(data):
+            try:
+                found.append(self.child.run_validation(item))
+            except serializers.ValidationError as error:
+                wrong[index] = error.detail
+                if len(wrong) == MAX_PROBLEMS:
+                    break
+        if wrong:
+            raise serializers.ValidationError(wrong)
+        return found
 
 
 @extend_schema_field({"type": "number"})
