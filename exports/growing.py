@@ -26,6 +26,7 @@ class GrowingArchive:
         self._growing = GrowingFile(key, self._name)
         self._file: BinaryIO = self._growing.path.open("xb")
         self.position, self._digest = 0, hashlib.sha256()
+        self._taken_over: GrowingFile | None = None
         if checkpoint is not None and not self._take_over(checkpoint):
             checkpoint = None
         self.resumed = checkpoint is not None
@@ -40,7 +41,7 @@ class GrowingArchive:
                     left -= len(chunk)
         except FileNotFoundError:
             return False
-        old.discard()
+        self._taken_over = old
         if left or self._digest.hexdigest() != checkpoint["sha256"]:
             self._file.truncate(0)
             self._file.seek(0)
@@ -64,6 +65,12 @@ class GrowingArchive:
             "sha256": self.sha256,
             "state": state,
         }
+
+    def let_go(self) -> None:
+        """A checkpoint of this file was kept: what it was copied from is not needed any more."""
+        if self._taken_over is not None:
+            self._taken_over.discard()
+            self._taken_over = None
 
     def mark(self) -> tuple[int, Any, Any]:
         state = self.archive.state()

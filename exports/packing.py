@@ -50,6 +50,10 @@ def pack(task: Task, progress: Progress) -> Result:
     try:
         # As text: the database does not keep the order of members.
         told: list[dict[str, Any]] = orjson.loads(task.checkpoint["cases"]) if growing.resumed else []
+        furthest = task.checkpoint.get("furthest", 0)
+        if growing.resumed:
+            # From now on its copy is what the next one goes on with.
+            _keep(progress, growing, told, furthest)
         progress.expect(expected_bytes(entries))
         done = sum(case.get("bytes", 0) for case in told)
         for number, entry in list(enumerate(entries))[len(told) :]:
@@ -58,7 +62,7 @@ def pack(task: Task, progress: Progress) -> Result:
                 raise CasestoreError(f"{case['folder']}: {case['reason']}")
             told.append(case)
             done += case.get("bytes", 0)
-            progress.checkpoint(growing.checkpoint() | {"cases": dump(told).decode()})
+            furthest = _keep(progress, growing, told, furthest)
         if all(case["status"] == "failed" for case in told):
             raise CasestoreError(f"No case could be exported. {_reasons(told)}")
         progress.report(len(entries), "Writing the manifest.")
@@ -76,6 +80,19 @@ def pack(task: Task, progress: Progress) -> Result:
         sha256=growing.sha256,
         results=[_result(case) for case in told],
     )
+
+
+def _keep(progress: Progress, growing: GrowingArchive, told: Sequence[dict[str, Any]], furthest: int) -> int:
+    """A checkpoint behind these cases; `furthest` is how many any attempt had done, before and, returned, after.
+
+    An attempt that has to begin anew gets on only when it comes further than those before it: else a case that kills
+    its worker would do so for ever.
+    """
+    after = max(furthest, len(told))
+    state = growing.checkpoint() | {"cases": dump(told).decode(), "furthest": after}
+    progress.checkpoint(state, further=after > furthest)
+    growing.let_go()
+    return after
 
 
 class _Meter:

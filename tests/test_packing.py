@@ -25,7 +25,8 @@ from cases.models import Blob, Series, SeriesFile, StoredVolume
 from cases.services.volumes import sweep_volumes
 from casestore.embedded.places import ROOT
 from casestore.tasks.models import Task
-from casestore.tasks.services import Progress, Superseded, run_task
+from casestore.tasks.services import Progress, Superseded, claim, run_task
+from casestore.tasks.watching import MOST_ATTEMPTS
 from exports.models import ContentDigest
 from exports.packing import pack
 from exports.services import Wanted, request_export
@@ -349,6 +350,41 @@ def test_what_a_crash_damaged_is_packed_again(world: World, cases: list[str], ho
     else:
         partial.write_bytes(data[:50] if how == "cut" else data)
     assert content(pack(task, Progress(task))) == whole
+
+
+def test_a_case_that_kills_its_worker_ends_the_task(world: World, cases: list[str]) -> None:
+    """Those before it are packed once, not again by every second worker; and the deaths are counted."""
+    task = make_task(world, cases)
+    attempts = []
+    for _ in range(MOST_ATTEMPTS):
+        claimed = claim(task.task_id)
+        assert claimed is not None
+        with pytest.raises(Superseded):
+            pack(claimed, Stop(claimed, 2))
+        task.refresh_from_db()
+        attempts.append(task.attempts)
+        assert len(json.loads(task.checkpoint["cases"])) == 2
+        Task.objects.update(claimed_by="")
+        if not attempts[1:]:
+            # Whoever goes on has nothing but the archive.
+            remove_dicom(f"{SERIES_UID}.0")
+    assert attempts == [1, 2, 3]
+
+
+def test_beginning_anew_is_not_getting_on(world: World, cases: list[str]) -> None:
+    """As on another host, which has no part of what grew here."""
+    task = make_task(world, cases)
+    attempts = []
+    for _ in range(MOST_ATTEMPTS):
+        claimed = claim(task.task_id)
+        assert claimed is not None
+        with pytest.raises(Superseded):
+            pack(claimed, Stop(claimed, 2))
+        for path in archives():
+            path.unlink()
+        Task.objects.update(claimed_by="")
+        attempts.append(Task.objects.get(pk=task.pk).attempts)
+    assert attempts == [1, 2, 3]
 
 
 TAMPERED: list[tuple[str, Callable[[dict[str, bytes]], None]]] = [

@@ -91,12 +91,12 @@ class Progress:
         """How many bytes there will be; `bytes_done` of later reports counts towards them."""
         self._write(bytes_total=total_bytes, updated_at=Now())
 
-    def checkpoint(self, data: dict[str, Any]) -> None:
+    def checkpoint(self, data: dict[str, Any], *, further: bool = True) -> None:
         """Keeps what the work needs to go on from here; whoever claims the task next finds it in `task.checkpoint`.
 
-        The task got on: workers that died before do not count any more.
+        `further`: the task got further than ever, so that workers that died before do not count any more.
         """
-        self._write(checkpoint=data, attempts=1, updated_at=Now())
+        self._write(checkpoint=data, updated_at=Now(), **({"attempts": 1} if further else {}))
         self._task.checkpoint = data
 
     def beat(self) -> None:
