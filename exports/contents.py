@@ -128,15 +128,18 @@ def spool() -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def voxels_of(volume: Volume, *, anew: bool, on_slice: Callable[[], None]) -> Iterator[tuple[Deflated, str]]:
+def voxels_of(
+    volume: Volume, *, anew: bool, on_slice: Callable[[], None], check: Callable[[], None]
+) -> Iterator[tuple[Deflated, str]]:
     """The voxels, little-endian, slice by slice, from the stored volume of the series; and, if known, their SHA-256.
 
-    `anew`: what is stored proved damaged. Where the partial volume takes another type than the series, its images are
-    decoded. Raises DamagedFile, and DamagedSlices while the content is read.
+    `anew`: what is stored proved damaged. `check` is called instead of `on_slice` inside a transaction. Where the
+    partial volume takes another type than the series, its images are decoded. Raises DamagedFile, and DamagedSlices
+    while the content is read.
     """
     series, numbers = volume.entry.series, [image.number for image in volume.images]
     with ExitStack() as stack:
-        row = current_volume(series, anew=anew, on_slice=on_slice)
+        row = current_volume(series, anew=anew, on_slice=check)
         if row.element_type == volume.element_type:
             reader = stack.enter_context(open_volume(row))
             yield reader.pieces(numbers), row.sha256 if numbers == reader.numbers else ""

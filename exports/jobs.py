@@ -28,10 +28,14 @@ class ValuedLabel:
 
 @dataclass(frozen=True)
 class Job:
-    """One case of an export. `beat` is called for each slice and ends the work by raising; `anew`: see `voxels_of`."""
+    """One case of an export. `anew`: see `voxels_of`.
+
+    `beat` is called for each slice and ends the work by raising; inside a transaction `check` is, which writes nothing.
+    """
 
     options: Mapping[str, Any]
     beat: Callable[[], None]
+    check: Callable[[], None]
     anew: bool = False
 
     @property
@@ -83,7 +87,7 @@ class Job:
     @contextmanager
     def voxels(self, volume: Volume) -> Iterator[tuple[Deflated, str]]:
         """With their SHA-256 where it is known."""
-        with voxels_of(volume, anew=self.anew, on_slice=self.beat) as found:
+        with voxels_of(volume, anew=self.anew, on_slice=self.beat, check=self.check) as found:
             yield found
 
     @contextmanager

@@ -102,6 +102,7 @@ class _Meter:
         self._progress, self._number = progress, number
         self._message = f"Packing case {number + 1} of {of}."
         self._before, self.bytes = bytes_before, 0
+        self.check = progress.check
 
     def add(self, size: int) -> None:
         self.bytes += size
@@ -161,7 +162,8 @@ class CasePacker:
             "warnings": list(volume.geometry.warnings),
             "seriesWarnings": entry.series.geometry.get("warnings", []),
         }
-        chosen, job = FORMATS[self.options.get("format", "mhd")], Job(self.options, self.meter.beat, anew)
+        chosen = FORMATS[self.options.get("format", "mhd")]
+        job = Job(self.options, self.meter.beat, self.meter.check, anew)
         for member in chosen.volume_files(volume, job):
             self._add(revision, member)
         for member in chosen.label_files(volume, job, told):

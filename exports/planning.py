@@ -108,7 +108,7 @@ def _check_size(revisions: Sequence[int]) -> None:
 
 def _planned(entry: dict[str, Any], options: dict[str, Any], budget: Budget) -> dict[str, Any]:
     told = {name: entry[name] for name in ("caseId", "folder", "revisionIndex")}
-    job = DryJob(options, _beat, budget=budget)
+    job = DryJob(options, _beat, _beat, budget=budget)
     try:
         revision = load_revision(entry["revision"])
         if revision is None:

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
+from django.db import connection, connections
 
 from cases.image_numbers import PartialVolume
 from cases.models import Blob, Series, SeriesFile, StoredVolume
@@ -350,6 +351,43 @@ def test_what_a_crash_damaged_is_packed_again(world: World, cases: list[str], ho
     else:
         partial.write_bytes(data[:50] if how == "cut" else data)
     assert content(pack(task, Progress(task))) == whole
+
+
+class Cancelling(Progress):
+    """Whether the task could have been cancelled at each step of its work: whether its row is not locked."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.seen: list[tuple[bool, bool]] = []
+
+    def report(self, finished: int, message: str, **options: Any) -> None:
+        self._written = 0.0
+        super().report(finished, message, **options)
+        self.look()
+
+    def check(self) -> None:
+        super().check()
+        self.look()
+
+    def look(self) -> None:
+        connected = connections.create_connection("default")
+        with connected.cursor() as other:
+            other.execute("SELECT 1 FROM tasks_task WHERE id = %s FOR UPDATE SKIP LOCKED", [self._task.pk])
+            self.seen.append((connection.in_atomic_block, other.fetchone() is not None))
+        connected.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_task_can_be_cancelled_while_its_volume_is_made(tmp_path: Path) -> None:
+    world = make_world()
+    write_series(tmp_path / "in", range(1, 5))
+    run(tmp_path / "in", spool=tmp_path)
+    task = make_task(world, [make_case(world, SERIES_UID, PartialVolume(1, 4, 1), [])])
+    forget_volume(SERIES_UID)
+    progress = Cancelling(task)
+    pack(task, progress)
+    assert progress.seen.count((True, True)) >= 4
+    assert {is_free for _, is_free in progress.seen} == {True}
 
 
 def test_a_case_that_kills_its_worker_ends_the_task(world: World, cases: list[str]) -> None:

@@ -59,15 +59,19 @@ class Progress:
         self._finished: int | None = None
         self._measured = False
 
+    def check(self) -> None:
+        """Writes nothing: for each step inside a transaction, which would keep the row locked until it ends."""
+        if self._lost:
+            raise Superseded
+        if is_stopping():
+            raise HandedBack
+
     def report(self, finished: int, message: str, *, bytes_done: int | None = None) -> None:
         """Writes at once when `finished` moved, else at most once in WRITE_EVERY seconds: call it for each slice.
 
         A database that is away is no reason to stop: what it missed, a later report tells.
         """
-        if self._lost:
-            raise Superseded
-        if is_stopping():
-            raise HandedBack
+        self.check()
         now = time.monotonic()
         if finished == self._finished and now - self._written < WRITE_EVERY:
             return
