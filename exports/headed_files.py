@@ -12,6 +12,8 @@ import numpy as np
 
 NIFTI_HEADER = 352
 MAX_HEADER = 64 * 2**20
+# Of the counts of one file, which has a layer for each label that overlaps others.
+MAX_COUNTS = 2**25
 NIFTI_TYPES = {2: "uint8", 512: "uint16"}
 NRRD_ENDINGS = (".nrrd", ".seg.nrrd")
 
@@ -69,6 +71,8 @@ class HeadedFile:
     def _expect(self, kind: str | None, layers: int) -> None:
         if self.is_label and kind is not None:
             self._dtype = np.dtype(kind).newbyteorder("<")
+            if not 0 < layers <= MAX_COUNTS >> (8 * self._dtype.itemsize):
+                raise ValueError(f"{self.name} has {layers} layers")
             self.counts = np.zeros((layers, 2 ** (8 * self._dtype.itemsize)), np.int64)
 
     def _count(self, chunk: bytes) -> None:

@@ -13,7 +13,6 @@ import json
 import sys
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -26,23 +25,44 @@ from exports.headed_files import HeadedFile, is_headed
 
 CHUNK = 2**20
 MANIFEST = "manifest.json"
-# What is read whole: headers and JSON.
-MAX_TEXT = 64 * 2**20
-TEXTS = (".json", ".mhd")
+DATA = "/data.json"
+# How much is read of what is read whole.
+MAX_JSON, MAX_HEADER = 64 * 2**20, 2**16
 LABELS = "-label"
 ELEMENT_BYTES = {"MET_UCHAR": 1, "MET_CHAR": 1, "MET_USHORT": 2, "MET_SHORT": 2, "MET_INT": 4, "MET_FLOAT": 4}
 OWN_LINES = ("ElementType", "ElementDataFile", "ElementNumberOfChannels")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Values:
+    """How many voxels have each value; most have none."""
+
+    values: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, dense: np.ndarray) -> Values:
+        values = np.flatnonzero(dense)
+        return cls(values, dense[values])
+
+    def __getitem__(self, value: int) -> int:
+        return int(self.counts[self.values == value].sum())
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
-    """A file as it is in the archive. `values[v]`: voxels of value v, of label volumes."""
+    """What is remembered of a file in the archive: little, as there may be many.
+
+    `text` is that of the manifest and of MetaImage headers, `case` what a data.json says it is of. `counts` are of
+    label files: of a raw one as bytes and as uint16, else of each layer.
+    """
 
     size: int
     sha256: str
     text: bytes | None = None
-    values: np.ndarray | None = field(default=None)
-    headed: HeadedFile | None = None
+    case: tuple[Any, Any] | None = None
+    counts: list[Values] = field(default_factory=list)
+    geometry: str | None = None
 
 
 def verify(path: Path) -> list[str]:
@@ -53,14 +73,14 @@ def verify(path: Path) -> list[str]:
             if name in seen:
                 return [f"{name} is there twice."]
             seen[name] = _look(name, file)
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, ValueError) as error:
+    except Exception as error:  # It may be any file, made to break whatever reads it.
         return [f"The archive cannot be read: {type(error).__name__}: {error}"]
     manifest = seen.pop(MANIFEST, None)
     if manifest is None or manifest.text is None:
         return ["There is no manifest.json."]
     try:
         return list(_problems(json.loads(manifest.text), seen))
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except Exception as error:  # It may be any JSON.
         return [f"manifest.json is not that of an export: {type(error).__name__}."]
 
 
@@ -87,7 +107,7 @@ def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 def _look(name: str, file: IO[bytes]) -> Seen:
     digest, size = hashlib.sha256(), 0
     is_label = LABELS in name.rpartition("/")[2] and name.endswith(".raw")
-    keep = name.endswith(TEXTS)
+    limit = MAX_JSON if name == MANIFEST or name.endswith(DATA) else MAX_HEADER if name.endswith(".mhd") else 0
     headed = HeadedFile(name, LABELS in name.rpartition("/")[2]) if is_headed(name) else None
     text = bytearray()
     # The bytes' values tell those of uint8; of uint16 the even bytes are the low ones.
@@ -96,15 +116,32 @@ def _look(name: str, file: IO[bytes]) -> Seen:
     while chunk := file.read(CHUNK):
         digest.update(chunk)
         size += len(chunk)
-        if keep and size <= MAX_TEXT:
-            text += chunk
+        text += chunk[: limit - len(text)]
         if headed is not None:
             headed.feed(chunk)
         if singles is not None and pairs is not None:
             singles += np.bincount(np.frombuffer(chunk, np.uint8), minlength=256)
             pairs += np.bincount(np.frombuffer(chunk[: len(chunk) // 2 * 2], "<u2"), minlength=65536)
-    values = None if singles is None or pairs is None else np.concatenate([singles, pairs])
-    return Seen(size, digest.hexdigest(), bytes(text) if keep else None, values, headed)
+    counts: list[np.ndarray] = [] if singles is None or pairs is None else [singles, pairs]
+    if headed is not None and headed.counts is not None:
+        counts = list(headed.counts)
+    is_data = name.endswith(DATA)
+    return Seen(
+        size,
+        digest.hexdigest(),
+        text=bytes(text) if limit and not is_data else None,
+        case=_case_in(text) if is_data else None,
+        counts=[Values.of(dense) for dense in counts],
+        geometry=None if headed is None else headed.geometry,
+    )
+
+
+def _case_in(text: bytearray) -> tuple[Any, Any]:
+    try:
+        document = json.loads(text)
+        return document["caseId"], document["updatedAt"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None, None
 
 
 def _problems(manifest: dict[str, Any], seen: dict[str, Seen]) -> Iterator[str]:
@@ -135,18 +172,17 @@ def _file_problems(file: dict[str, Any], found: Seen | None) -> Iterator[str]:
 def _case_problems(case: dict[str, Any], seen: dict[str, Seen]) -> Iterator[str]:
     folder = case["folder"]
     data = seen.get(f"{folder}/data.json")
-    if data is not None and data.text is not None:
-        document = json.loads(data.text)
-        if (document.get("caseId"), document.get("updatedAt")) != (case["caseId"], case["revisionDate"]):
-            yield f"{folder}/data.json is of another case or revision."
+    if data is not None and data.case != (case["caseId"], case["revisionDate"]):
+        yield f"{folder}/data.json is of another case or revision."
     headers = {name: found for name, found in seen.items() if name.startswith(f"{folder}/") and name.endswith(".mhd")}
     for name, found in headers.items():
         yield from _header_problems(name, _header(found), seen)
     for series in case["series"]:
         volume = f"{folder}/{series['volume']}"
-        own = {name: _header(found) for name, found in headers.items() if name.startswith(volume)}
+        of_volume = (f"{volume}.", f"{volume}{LABELS}")
+        own = {name: _header(found) for name, found in headers.items() if name.startswith(of_volume)}
         places = {tuple((k, v) for k, v in header.items() if k not in OWN_LINES) for header in own.values()}
-        headed = {f.headed.geometry for name, f in seen.items() if name.startswith(volume) and f.headed is not None}
+        headed = {f.geometry for name, f in seen.items() if name.startswith(of_volume) and f.geometry is not None}
         if len(places) > 1 or len(headed) > 1:
             yield f"{volume} and its labels have different geometries."
         # Several labels may share a value.
@@ -190,14 +226,12 @@ def _label_problems(
         if any(label["voxelsInFile"] for label in labels) or name.endswith(".raw"):
             yield f"{name}, which holds label {indices}, is missing."
         return
-    if found.headed is not None and found.headed.counts is not None:
-        values = found.headed.counts[layer]
-    elif found.values is not None:
-        header = headers.get(name.removesuffix(".raw") + ".mhd", {})
-        values = found.values[256:] if header.get("ElementType") == "MET_USHORT" else found.values[:256]
-    else:
+    if not found.counts:
         return
-    count, promised = int(values[value]), sum(label["voxelsInFile"] for label in labels)
+    if found.geometry is None:
+        header = headers.get(name.removesuffix(".raw") + ".mhd", {})
+        layer = 1 if header.get("ElementType") == "MET_USHORT" else 0
+    count, promised = found.counts[layer][value], sum(label["voxelsInFile"] for label in labels)
     if count != promised:
         yield f"{name}: label {indices} has {count} voxels instead of {promised}."
 

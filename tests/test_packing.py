@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -462,6 +463,61 @@ def test_what_is_wrong_with_an_archive_is_told(
         for name, member in found.items():
             archive.writestr(name, member)
     assert any(says in problem for problem in verify(path)), verify(path)
+
+
+def nested(depth: int = 200_000) -> bytes:
+    return b"[" * depth
+
+
+def encrypted(data: bytearray) -> None:
+    data[6] |= 1
+    data[data.find(b"PK\x01\x02") + 8] |= 1
+
+
+def of_unknown_method(data: bytearray) -> None:
+    data[8] = data[data.find(b"PK\x01\x02") + 10] = 99
+
+
+SEGMENTATION = b"NRRD0004\ntype: uint16\ndimension: 4\nsizes: %d 1 1 1\n\nab"
+HOSTILE: list[tuple[str, dict[str, bytes], Callable[[bytearray], None]]] = [
+    ("is not that of an export", {"manifest.json": nested()}, lambda data: None),
+    ("data.json is of another case", {"a/data.json": nested()}, lambda data: None),
+    ("has 0 layers", {"a/vol000-label.seg.nrrd": SEGMENTATION % 0}, lambda data: None),
+    ("has 1000000000 layers", {"a/vol000-label.seg.nrrd": SEGMENTATION % 10**9}, lambda data: None),
+    ("cannot be read", {}, encrypted),
+    ("cannot be read", {}, of_unknown_method),
+]
+
+
+@pytest.mark.parametrize(("says", "more", "change"), HOSTILE)
+def test_files_made_to_break_a_reader_are_told(
+    tmp_path: Path, says: str, more: dict[str, bytes], change: Callable[[bytearray], None]
+) -> None:
+    case = {"status": "packed", "folder": "a", "caseId": "a", "revisionDate": "", "files": [], "series": []}
+    path = tmp_path / "archive.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, member in ({"manifest.json": json.dumps({"cases": [case]}).encode()} | more).items():
+            archive.writestr(name, member)
+    data = bytearray(path.read_bytes())
+    change(data)
+    path.write_bytes(data)
+    assert any(says in problem for problem in verify(path)), verify(path)
+
+
+def test_verifying_takes_no_more_memory_for_more_files(tmp_path: Path) -> None:
+    peaks = []
+    for count in (10, 200):
+        path = tmp_path / f"{count}.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for number in range(count):
+                archive.writestr(f"a/vol000-label{number:03d}.raw", bytes(64))
+                archive.writestr(f"{number}/data.json", bytes(2**18))
+            archive.writestr("manifest.json", b'{"cases": []}')
+        tracemalloc.start()
+        verify(path)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 2**22
 
 
 def test_verifying_from_the_command_line(world: World, cases: list[str], tmp_path: Path, capsys: Any) -> None:
