@@ -17,10 +17,10 @@ from cases.deflate import Deflated, inflated, joined, piece_of
 from cases.geometry import VolumeGeometry, volume_geometry
 from cases.image_numbers import PartialVolume
 from cases.label_bits import LabelVoxels, byte_length
-from cases.models import Label, LabelType, Revision, RevisionSeries, SeriesImage
+from cases.models import Label, LabelType, Revision, RevisionSeries, Series, SeriesImage, StoredVolume
 from cases.services.blobs import map_blob
 from cases.services.series_import import plane_of
-from cases.services.volumes import current_volume, decoded_slices, open_volume, slice_bytes, voxel_type
+from cases.services.volumes import DamagedFile, current_volume, decoded_slices, open_volume, slice_bytes, voxel_type
 from cases.slices import SliceReader, pack_index
 from casestore.errors import CasestoreError
 from exports.models import ContentDigest
@@ -134,13 +134,13 @@ def voxels_of(
     """The voxels, little-endian, slice by slice, from the stored volume of the series; and, if known, their SHA-256.
 
     `anew`: what is stored proved damaged. `check` is called instead of `on_slice` inside a transaction. Where the
-    partial volume takes another type than the series, its images are decoded. Raises DamagedFile, and DamagedSlices
-    while the content is read.
+    partial volume takes another type than the series, or another image of that is damaged, its images are decoded.
+    Raises DamagedFile, and DamagedSlices while the content is read.
     """
     series, numbers = volume.entry.series, [image.number for image in volume.images]
     with ExitStack() as stack:
-        row = current_volume(series, anew=anew, on_slice=check)
-        if row.element_type == volume.element_type:
+        row = _volume_of_all(series, len(numbers), anew=anew, check=check)
+        if row is not None and row.element_type == volume.element_type:
             reader = stack.enter_context(open_volume(row))
             yield reader.pieces(numbers), row.sha256 if numbers == reader.numbers else ""
             return
@@ -150,6 +150,16 @@ def voxels_of(
             on_slice()
             index.append((number, file.tell(), file.write(image.piece), image.crc, image.check))
         yield SliceReader(file, pack_index(index), slice_bytes(series, volume.element_type)).pieces(numbers), ""
+
+
+def _volume_of_all(series: Series, wanted: int, *, anew: bool, check: Callable[[], None]) -> StoredVolume | None:
+    """None where it cannot be made, but perhaps what is wanted of it."""
+    try:
+        return current_volume(series, anew=anew, on_slice=check)
+    except DamagedFile:
+        if wanted == series.image_set.count():
+            raise
+        return None
 
 
 def label_voxels(labels: Sequence[Label], volume: Volume) -> list[LabelVoxels]:

@@ -38,6 +38,7 @@ from tests.test_export import export, make_case
 from tests.test_import import run, wait
 from tests.world import World, make_world, voxel_label
 
+ALL = PartialVolume(1, 4, 1)
 OPTIONS = {"labelPackType": "isolated", "compressionFormat": "tgz", "mhdLineEnding": "lf", "strict": False}
 
 
@@ -173,6 +174,18 @@ def remove_dicom(uid: str) -> None:
     key = SeriesFile.objects.filter(series__series_uid=uid).order_by("pk")[1].storage_key
     Path(default_storage.path(key)).unlink()
     forget_volume(uid)
+
+
+def test_damage_elsewhere_in_a_series_harms_no_case(world: World, tmp_path: Path) -> None:
+    write_series(tmp_path / "in", range(1, 5))
+    run(tmp_path / "in", spool=tmp_path)
+    rest, all_of_it = (make_case(world, SERIES_UID, volume, []) for volume in (PartialVolume(4, 3, -1), ALL))
+    _, whole = packed(world, [rest])
+    remove_dicom(SERIES_UID)
+    assert packed(world, [rest])[1] == whole
+    result, _ = packed(world, [all_of_it, rest])
+    assert [row["status"] for row in result.results] == ["failed", "packed"]
+    assert "The DICOM file of image 2 of series" in result.message
 
 
 def forget_volume(uid: str) -> None:
