@@ -403,6 +403,21 @@ def test_project_values(worker: Path, tmp_path: Path) -> None:
     assert values == [300, 7]
 
 
+def test_a_segmentation_with_other_values_is_another_instance(worker: Path, tmp_path: Path) -> None:
+    """Who has both must be able to tell them apart."""
+    world = make_world()
+    case = phantom_case(world, tmp_path, [box_label(world, np.ones((1, 2, 2), bool), [0, 0, 0], "liver")])
+    body = {"caseIds": [case], "format": "dicom-seg", "labelValues": "project"}
+    identities = []
+    for value in (5, 5, 6):
+        Project.objects.filter(project_id=PROJECT).update(label_values={"liver": value})
+        folder, _ = export(world, tmp_path, body)
+        made = pydicom.dcmread(folder / case / "vol000-label.dcm")
+        identities.append((made.SOPInstanceUID, made.SeriesInstanceUID))
+    assert identities[0] == identities[1]
+    assert not set(identities[0]) & set(identities[2])
+
+
 def test_a_label_without_a_value_fails_its_case(worker: Path, tmp_path: Path) -> None:
     world = make_world()
     Project.objects.filter(project_id=PROJECT).update(label_values={"liver": 1})

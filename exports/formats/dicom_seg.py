@@ -142,10 +142,11 @@ def _source(file: SeriesFile) -> Any:
 
 
 def _identity(volume: Volume, job: Job) -> str:
-    """A segmentation keeps its identifiers in every export of the same revision with the same options."""
+    """A segmentation keeps its identifiers in every export of the same revision with the same options and values."""
     revision, entry = volume.entry.revision, volume.entry
     options = [job.options.get("labelValues"), bool(job.options.get("rasterizeShapes"))]
-    parts = [revision.case.case_id, revision.index, entry.position, entry.series.series_uid, *options]
+    values = [valued.value for valued in job.labels_of(volume)] if job.has_project_values else []
+    parts = [revision.case.case_id, revision.index, entry.position, entry.series.series_uid, *options, *values]
     return "/".join(map(str, parts))
 
 
