@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from django.conf import settings
 from django.core.files import File
@@ -77,6 +78,13 @@ class GrowingFile:
         self.path.rename(self._place)
         if durable:
             _sync_folder(self._place.parent)
+
+    def open(self) -> BinaryIO:
+        """What there is of it, while it grows or in its place. Raises FileNotFoundError."""
+        try:
+            return self.path.open("rb")
+        except FileNotFoundError:
+            return cast(BinaryIO, default_storage.open(self.key))
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)

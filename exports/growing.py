@@ -35,7 +35,7 @@ class GrowingArchive:
     def _take_over(self, checkpoint: Checkpoint) -> bool:
         old, left = GrowingFile(checkpoint["key"], checkpoint["name"]), checkpoint["position"]
         try:
-            with old.path.open("rb") as source:
+            with old.open() as source:
                 while left and (chunk := source.read(min(left, CHUNK))):
                     self.write(chunk)
                     left -= len(chunk)

@@ -423,6 +423,20 @@ def test_a_case_that_kills_its_worker_ends_the_task(world: World, cases: list[st
     assert attempts == [1, 2, 3]
 
 
+def test_a_crash_before_the_end_is_told_costs_no_case(world: World, cases: list[str]) -> None:
+    """The archive has its final name already, and nothing names it."""
+    task = make_task(world, cases)
+    claimed = claim(task.task_id)
+    assert claimed is not None
+    whole = content(pack(claimed, Progress(claimed)))
+    Task.objects.update(claimed_by="")
+    remove_dicom(f"{SERIES_UID}.0")
+    assert run_task(task.task_id, pack)
+    task.refresh_from_db()
+    assert [path.read_bytes() for path in archives()] == [whole]
+    assert task.result_key.endswith(archives()[0].name)
+
+
 def test_beginning_anew_is_not_getting_on(world: World, cases: list[str]) -> None:
     """As on another host, which has no part of what grew here."""
     task = make_task(world, cases)
