@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from cases.views import bin as deleted
 from cases.views import blobs, cases, projects, searches, series, tags
@@ -21,7 +21,6 @@ api = [
     path("health", HealthView.as_view(), name="health"),
     path("schema", SpectacularAPIView.as_view(), name="schema"),
     path("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
-    path("redoc", SpectacularRedocView.as_view(url_name="schema"), name="redoc"),
     path("cases", cases.CaseListView.as_view(), name="cases"),
     path("cases/search", searches.CaseSearchView.as_view(), name="case-search"),
     path("cases/list/<str:list_id>", list_searches.CaseListSearchView.as_view(), name="cases-of-list"),

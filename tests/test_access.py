@@ -16,7 +16,7 @@ from tests.world import DOMAIN, OTHER_PROJECT, PATIENT, PROJECT, USERS, World
 ROLES = [None, *USERS]
 
 # address name -> (method, who may, what the others get). `None` is somebody without a token: always 401.
-PUBLIC = {"health", "schema", "docs", "redoc"}
+PUBLIC = {"health", "schema", "docs"}
 EVERYBODY = set(USERS)
 PROJECT_READERS = {"everything", "reader", "annotator", "viewer"}
 PROJECT_WRITERS = {"everything", "annotator", "writer"}
