@@ -123,6 +123,9 @@ CASESTORE_MAX_UPLOAD = environment.number("CASESTORE_MAX_UPLOAD", 16 * 2**30)
 # Decoded volumes that are kept for exports take so many bytes; those that nobody used for longest go first.
 CASESTORE_VOLUME_CACHE = environment.number("CASESTORE_VOLUME_CACHE", 200 * 2**30, minimum=0)
 
+# Requests that each web process takes from one user in a minute; 0: any number.
+CASESTORE_REQUESTS_PER_MINUTE = environment.number("CASESTORE_REQUESTS_PER_MINUTE", 0, minimum=0)
+
 # No search takes longer; a client whose search would is told how to narrow it.
 CASESTORE_SEARCH_SECONDS = environment.number("CASESTORE_SEARCH_SECONDS", 10, minimum=1)
 # Lists in the envelope {"items", "totalItems", "page"} of the original server, for its clients.
@@ -179,6 +182,7 @@ REST_FRAMEWORK = {
         "casestore.accounts.authentication.BearerAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
+    "DEFAULT_THROTTLE_CLASSES": ["casestore.api.throttling.PerUserThrottle"],
     # A view that forgot to say who may use it answers nobody.
     "DEFAULT_PERMISSION_CLASSES": ["casestore.api.permissions.DenyAll"],
     "DEFAULT_RENDERER_CLASSES": [

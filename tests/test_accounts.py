@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
+from django.core.cache import cache
 from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test import Client
@@ -301,3 +302,16 @@ def test_projects_as_published(world: World) -> None:
         "updatedAt",
     ]
     assert project["tags"] == [{"caption": "happy", "color": "#ff0000"}]
+
+
+def test_requests_can_be_bounded(world: World, settings: Any) -> None:
+    settings.CASESTORE_REQUESTS_PER_MINUTE = 3
+    cache.clear()
+    answers = [world.client("reader").get("/api/cases") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert answers[3].json()["code"] == "throttled"
+    assert 0 < int(answers[3]["Retry-After"]) <= 61
+    # Others are not hindered, nor anybody where there is no bound.
+    assert world.client("annotator").get("/api/cases").status_code == 200
+    settings.CASESTORE_REQUESTS_PER_MINUTE = 0
+    assert world.client("reader").get("/api/cases").status_code == 200
