@@ -31,7 +31,7 @@ from casestore.tasks.services import Progress, Superseded, claim, run_task
 from casestore.tasks.watching import MOST_ATTEMPTS
 from exports.models import ContentDigest
 from exports.packing import pack
-from exports.services import Wanted, request_export
+from exports.services import Wanted, find_cases, request_export, resolve
 from exports.verify import verify
 from tests.dicom import SERIES_UID, image, write_series
 from tests.test_export import export, make_case
@@ -396,7 +396,10 @@ def test_a_task_can_be_cancelled_while_its_volume_is_made(tmp_path: Path) -> Non
     world = make_world()
     write_series(tmp_path / "in", range(1, 5))
     run(tmp_path / "in", spool=tmp_path)
-    task = make_task(world, [make_case(world, SERIES_UID, PartialVolume(1, 4, 1), [])])
+    user, wanted = world.user("everything"), [Wanted(make_case(world, SERIES_UID, PartialVolume(1, 4, 1), []))]
+    parameters = {"entries": resolve(find_cases(user, wanted, OPTIONS), wanted), **OPTIONS}
+    # Claimed from the beginning: no worker that other tests started may take it.
+    task = Task.objects.create(owner=user, name="Export", total=1, parameters=parameters, claimed_by="us")
     forget_volume(SERIES_UID)
     progress = Cancelling(task)
     pack(task, progress)
