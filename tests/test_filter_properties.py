@@ -324,6 +324,39 @@ def test_filters_and_orders_are_mongodbs(
             assert not found & others
 
 
+def test_what_is_missing_on_the_way_through_arrays(world: World, stored: Any) -> None:
+    """As MongoDB has it: null is also where one document of an array lacks the name, and not where there is none."""
+    attributes = [
+        {},
+        {"a": None},
+        {"a": 5},
+        {"a": {"b": None}},
+        {"a": {"c": 1}},
+        {"a": [{"b": 1}, {"c": 1}]},
+        {"a": [{"b": 1}, {"b": [None]}]},
+        {"a": [{"b": 1}]},
+        {"a": [{"b": [1]}, 5, []]},
+        {"a": []},
+        {"a": [5]},
+        {"a": [[{"c": 1}]]},
+        {"a": {"b": []}},
+    ]
+    cases = some_documents(Random(0))[:1] * len(attributes)
+    cases = [
+        case
+        | {"caseId": f"case{index:02}", "latestRevision": case["latestRevision"] | {"attributes": attributes[index]}}
+        for index, case in enumerate(cases)
+    ]
+    with stored(cases):
+        for name in ("a", "a.b", "a.b.c"):
+            for condition in ({"$in": [None]}, {"$nin": [None]}, {"$exists": False}, {"$ne": 1}, {"$in": [None, 1]}):
+                filter_ = {f"latestRevision.attributes.{name}": condition}
+                found = search(world, "everything", filter_, {"caseId": 1})
+                assert found == expected(cases, filter_, {"caseId": 1}), filter_
+                if (name, condition) == ("a.b", {"$in": [None]}):
+                    assert [attributes[int(case_id[4:])] for case_id in found] == attributes[:7]
+
+
 def as_seen_by(role: str, cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Cases of readable projects; hidden patients are missing."""
     if role == "everything":
