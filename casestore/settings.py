@@ -6,6 +6,7 @@ import tempfile
 
 from casestore import environment
 from casestore.embedded.places import ROOT, home
+from casestore.search.description import SCHEMAS
 
 BASE_DIR = ROOT
 HOME = home()
@@ -216,6 +217,7 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_NO_READ_ONLY_REQUIRED": True,
     # A PATCH here has a body of its own, with its own required members.
     "COMPONENT_SPLIT_PATCH": False,
+    "APPEND_COMPONENTS": {"schemas": SCHEMAS},
 }
 
 LOGGING = {

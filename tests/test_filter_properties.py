@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import jsonschema
 import pytest
 from django.db import transaction
 from hypothesis import HealthCheck, given, settings
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from cases.models import Case, CaseDocument, Label, Project, ProjectRole, Revision, RevisionSeries, Series
 from cases.patients import patients_of_cases
 from cases.search import CaseFilterSet
+from casestore.search.description import SCHEMAS
 from casestore.search.values import SearchError
 from tests import filter_oracle
 from tests.filter_oracle import Date
@@ -355,6 +357,13 @@ def test_what_is_missing_on_the_way_through_arrays(world: World, stored: Any) ->
                 assert found == expected(cases, filter_, {"caseId": 1}), filter_
                 if (name, condition) == ("a.b", {"$in": [None]}):
                     assert [attributes[int(case_id[4:])] for case_id in found] == attributes[:7]
+
+
+@given(filters, sorts)
+def test_the_description_allows_them(filter_: dict[str, Any], sort: dict[str, int]) -> None:
+    for name, value in (("Filter", filter_), ("Sort", sort)):
+        schema = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": SCHEMAS}}
+        jsonschema.Draft202012Validator(schema).validate(value)
 
 
 def as_seen_by(role: str, cases: list[dict[str, Any]]) -> list[dict[str, Any]]:

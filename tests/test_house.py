@@ -44,6 +44,7 @@ PLAIN = [
     "casestore.embedded",
     "casestore.errors",
     "casestore.ids",
+    "casestore.search.description",
     "casestore.search.grammar",
     "casestore.search.keys",
     "casestore.search.regex",

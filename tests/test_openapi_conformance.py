@@ -45,7 +45,9 @@ def test_no_answer_is_an_error_of_ours_or_outside_the_description(
         "domain": DOMAIN,
     }
     lines = [f'"path.{name}" = "{value}"' for name, value in values.items()]
-    (tmp_path / "schemathesis.toml").write_text("\n".join(["[parameters]", *lines]))
+    # Filters are tested elsewhere; to cover their grammar systematically would take longer than all the rest.
+    filters = ["[[operations]]", 'include-name = "POST /api/cases/search"', "phases.coverage.enabled = false"]
+    (tmp_path / "schemathesis.toml").write_text("\n".join(["[parameters]", *lines, *filters]))
     command = [
         str(Path(sys.executable).with_name("st")),
         "run",

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import pytest
+import yaml
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -16,7 +17,7 @@ from cases.models import Case, ProjectRole
 from casestore import clock
 from casestore.settings import CASESTORE_SEARCH_SECONDS
 from mylists.models import MyList, MyListItem
-from tests.world import OTHER_PROJECT, PATIENT, PROJECT, World, revision
+from tests.world import OTHER_PROJECT, PATIENT, World, revision
 
 
 def get(world: World, role: str, path: str = "/api/cases", **parameters: Any) -> Any:
@@ -646,14 +647,17 @@ def test_prefixes_are_ranges_of_the_index(world: World) -> None:
     project = world.case().project
     # So many that the planner has a reason to look for an index.
     Case.objects.bulk_create(Case(project=project, patient_name=f"Name^{number}") for number in range(3000))
+    parameters = {
+        "filter": {"patientInfo.patientName": {"$regex": "^Secret\\^"}},
+        "sort": {"patientInfo.patientName": 1},
+    }
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE cases_case")
         with CaptureQueriesContext(connection) as queries:
-            found = ids(get(world, "everything", filter={"patientInfo.patientName": {"$regex": "^Secret\\^"}}))
-        (statement,) = (query["sql"] for query in queries if "COUNT(" in query["sql"])
+            assert len(ids(get(world, "everything", **parameters))) == 1
+        (statement,) = (sql for query in queries if "ORDER BY" in (sql := query["sql"]) and "Secret" in sql)
         cursor.execute(f"EXPLAIN {statement}")
         plan = "\n".join(line for (line,) in cursor.fetchall())
-    assert len(found) == 1
     assert "case_patient_name" in plan
     assert re.search(r"Index Cond: .*>= 'Secret\^'.*< 'Secret_'", plan), plan
 
@@ -681,10 +685,23 @@ def test_errors_do_not_repeat_values(world: World, caplog: pytest.LogCaptureFixt
     assert "Secret" not in caplog.text
 
 
+def test_the_description_explains_the_filter(world: World) -> None:
+    described = yaml.safe_load(world.client("reader").get("/api/schema").content)
+    (parameter,) = [p for p in described["paths"]["/api/cases"]["get"]["parameters"] if p["name"] == "filter"]
+    assert parameter["schema"]["contentSchema"] == {"$ref": "#/components/schemas/Filter"}
+    assert "latestRevision.labels.attributes.<key> (any)" in parameter["description"]
+    schemas = described["components"]["schemas"]
+    assert schemas["CaseQueryRequest"]["properties"]["filter"] == {"$ref": "#/components/schemas/Filter"}
+    world.series(**PATIENT)
+    world.case()
+    for example in schemas["Filter"]["examples"]:
+        ids(get(world, "everything", filter=example))
+    for example in schemas["Sort"]["examples"]:
+        ids(get(world, "everything", sort=example))
+
+
 def test_the_browsable_pages_explain_the_filter(world: World) -> None:
     client = world.client("everything")
     page = client.get("/api/cases", headers={"Accept": "text/html"}).content.decode()
-    assert "MongoDB-style filter" in page
-    assert "latestRevision.labels" in page
-    for name in (PROJECT, "projectId"):
-        assert name in page or name == PROJECT
+    for words in ("MongoDB-style filter", "latestRevision.labels", "projectId (string)"):
+        assert words in page

@@ -9,7 +9,7 @@ import orjson
 from django.db.models import QuerySet
 from django.http.response import HttpResponseBase
 from django.utils.functional import cached_property
-from drf_spectacular.utils import OpenApiExample, extend_schema
+from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 
@@ -20,6 +20,7 @@ from cases.search import CaseFilterSet
 from cases.serializers.cases import ListedCaseSerializer
 from casestore.accounts.authentication import user_of
 from casestore.api.openapi import SEARCH_PARAMETERS, TOTAL_HEADERS
+from casestore.search.description import EXAMPLES
 from casestore.search.parsers import SearchParser
 from casestore.search.translate import Patients
 from casestore.search.values import SearchError, shown
@@ -70,11 +71,21 @@ class CaseSearch(SearchView):
 BODY_MEMBERS = ("filter", "sort", "limit", "page", "cursor", "fields")
 
 
+@extend_schema_field({"$ref": "#/components/schemas/Filter"})
+class FilterField(serializers.DictField):
+    pass
+
+
+@extend_schema_field({"$ref": "#/components/schemas/Sort"})
+class SortField(serializers.DictField):
+    pass
+
+
 class CaseQuerySerializer(serializers.Serializer):
     """A search in a body. What the address says as well goes before."""
 
-    filter = serializers.DictField(required=False, help_text="A filter, as GET /api/cases has it.")
-    sort = serializers.DictField(child=serializers.ChoiceField(choices=[1, -1]), required=False)
+    filter = FilterField(required=False)
+    sort = SortField(required=False)
     limit = serializers.IntegerField(min_value=1, max_value=200, required=False)
     page = serializers.IntegerField(min_value=1, required=False)
     cursor = serializers.CharField(required=False, allow_blank=True)
@@ -108,18 +119,8 @@ class CaseSearchView(CaseSearch):
         responses=ListedCaseSerializer(many=True),
         filters=False,
         examples=[
-            OpenApiExample(
-                "Lung nodules of the over fifties",
-                {
-                    "filter": {
-                        "patientInfo.age": {"$gte": 50},
-                        "latestRevision.labels": {"$elemMatch": {"name": {"$regex": "nodule", "$options": "i"}}},
-                    },
-                    "sort": {"createdAt": -1},
-                    "limit": 50,
-                },
-                request_only=True,
-            )
+            OpenApiExample(name, {"filter": filter_, "sort": {"createdAt": -1}, "limit": 50}, request_only=True)
+            for name, filter_ in EXAMPLES.items()
         ],
     )
     def post(self, request: Request) -> HttpResponseBase:

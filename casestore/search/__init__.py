@@ -1,4 +1,5 @@
 """Mongo-style filters: text into a syntax tree (`grammar`), the tree into SQL conditions (`translate`), and orders.
 
-`values`, `keys`, `grammar` and `regex` are plain Python. A filter only ever narrows what a queryset lets a user see.
+`values`, `keys`, `grammar`, `regex` and `description` are plain Python. A filter only ever narrows what a queryset lets
+a user see.
 """

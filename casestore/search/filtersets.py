@@ -8,9 +8,11 @@ import django_filters
 from django import forms
 from django.db.models import QuerySet
 from django_filters.rest_framework import DjangoFilterBackend
+from drf_spectacular.utils import extend_schema_field
 from rest_framework.request import Request
 
 from casestore.accounts.models import GlobalPrivilegeName
+from casestore.search.description import json_text
 from casestore.search.grammar import parse
 from casestore.search.keys import Key, KeyTable
 from casestore.search.order import Sort, order_terms, parse_sort
@@ -20,7 +22,7 @@ from casestore.search.values import parse_json
 FILTER_HELP = (
     'A MongoDB-style filter as JSON, for example {"patientInfo.age": {"$gte": 50}}. Operators: $eq, $ne, $gt, $gte, '
     "$lt, $lte, $in, $nin, $all, $exists, $regex with $options, $not, $elemMatch; $and, $or and $nor join filters. "
-    'Dates are {"$date": "2022-01-01T12:00:00Z"}.'
+    'Dates are {"$date": "2022-01-01T12:00:00Z"}. The schema "Filter" says it all, with examples.'
 )
 SORT_HELP = 'Up to five keys of the filter as JSON, each 1 or -1, for example {"createdAt": -1}.'
 
@@ -41,10 +43,14 @@ class JsonFilter(django_filters.CharFilter):
 def filters_for(table: KeyTable) -> tuple[JsonFilter, JsonFilter]:
     """`filter` and `sort` of a filter set, explained."""
     keys = ", ".join(f"{name} ({kind})" for name, kind in table.described())
-    return (
-        JsonFilter(label="filter", help_text=f"{FILTER_HELP} Keys: {keys}."),
-        JsonFilter(label="sort", help_text=SORT_HELP),
+    return _parameter("filter", f"{FILTER_HELP} Keys: {keys}.", "Filter"), _parameter("sort", SORT_HELP, "Sort")
+
+
+def _parameter(name: str, help_text: str, schema: str) -> JsonFilter:
+    described: JsonFilter = extend_schema_field(json_text(schema) | {"description": help_text})(
+        JsonFilter(label=name, help_text=help_text)
     )
+    return described
 
 
 class SearchFilterSet(django_filters.FilterSet):

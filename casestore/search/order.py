@@ -7,19 +7,19 @@ from typing import Any
 
 from django.db.models import DecimalField, Expression, F, Field, FloatField, IntegerField, OrderBy, Subquery, TextField
 
+from casestore.search.description import MAX_SORT_KEYS
 from casestore.search.keys import Key, KeyTable, Kind
 from casestore.search.sql import Sql, json_path
 from casestore.search.translate import Patients, SqlOverColumns
 from casestore.search.values import SearchError, shown
 
-MAX_KEYS = 5
 Sort = Sequence[tuple[str, int]]
 
 
 def parse_sort(document: Any, table: KeyTable) -> Sort:
     """Keys and directions, checked. Raises SearchError."""
-    if not isinstance(document, dict) or len(document) > MAX_KEYS:
-        raise SearchError(f"sort must be an object of at most {MAX_KEYS} keys.")
+    if not isinstance(document, dict) or len(document) > MAX_SORT_KEYS:
+        raise SearchError(f"sort must be an object of at most {MAX_SORT_KEYS} keys.")
     for name, direction in document.items():
         if table.find(name) is None and table.find_in_relation(name) is None:
             raise table.unknown(name, "sort")
