@@ -300,7 +300,8 @@ class _Parser:
         name = self.reader.until(end) or ""
         if not name or len(name.encode()) > _MAX_NAME or unicodedata.category(name[0]) == "Nd":
             raise invalid("the name of a group is missing, too long, or begins with a digit")
-        if not all(character == "_" or unicodedata.category(character)[0] in "LN" for character in name):
+        kinds = {unicodedata.category(character) for character in name if character != "_"}
+        if not all(kind == "Nd" or kind[0] == "L" for kind in kinds):
             raise invalid("the name of a group holds more than letters, digits and underscores")
         return name
 
