@@ -201,7 +201,7 @@ REST_FRAMEWORK = {
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "casestore",
-    "DESCRIPTION": "Annotated medical-imaging cases: search, append-only revisions, labels, MHD exports.",
+    "DESCRIPTION": "Annotated medical-imaging cases: search, append-only revisions, labels, exports.",
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
