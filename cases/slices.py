@@ -20,7 +20,7 @@ import numpy as np
 from cases.deflate import END, Deflated, combine_crc, crc32, deflate, is_repetitive, joined
 from cases.geometry import VolumeGeometry
 
-CHUNK = 2**21
+CHUNK = 2**20
 # So many rows tell how an image is best compressed.
 SAMPLED_ROWS = 64
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
