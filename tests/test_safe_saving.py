@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.files.storage import default_storage
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
 
 from cases.models import Case, Revision
@@ -18,7 +20,7 @@ from casestore.api.etags import entity_tags
 from casestore.errors import BadRequest
 from casestore.tasks.models import Task
 from tests.test_tags import at_once
-from tests.world import PATIENT, PROJECT, World, make_world, revision
+from tests.world import DOMAIN, OTHER_DOMAIN, PATIENT, PROJECT, World, make_world, revision
 
 BODY = {"projectId": PROJECT, "series": [{"seriesUid": "1.2.3"}]}
 
@@ -295,6 +297,25 @@ def test_answers_are_forgotten_after_a_day(world: World) -> None:
     assert IdempotentAnswer.objects.get().key == "new"
     purge_idempotent_answers()
     assert IdempotentAnswer.objects.count() == 1
+
+
+def test_an_upload_is_imported_once(world: World) -> None:
+    """Two requests with the same files differ in their boundaries, and perhaps in the names of the files."""
+
+    def upload(content: bytes, name: str, domain: str = DOMAIN) -> Any:
+        files = {"files": SimpleUploadedFile(name, content)}
+        client = world.client("everything")
+        return client.post(f"/api/series/domain/{domain}", files, format="multipart", headers={"idempotency-key": "k"})
+
+    first = upload(b"not DICOM", "a")
+    assert first.status_code == 201
+    assert same(first, upload(b"not DICOM", "b"))
+    assert Task.objects.count() == 1
+    assert upload(b"another", "a").status_code == 422
+    assert upload(b"not DICOM", "a", OTHER_DOMAIN).status_code == 422
+    assert Task.objects.count() == 1
+    with default_storage.open(Task.objects.get().parameters["keys"][0]) as file:
+        assert file.read() == b"not DICOM"
 
 
 def test_tokens_are_never_stored(world: World) -> None:

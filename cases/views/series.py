@@ -21,7 +21,8 @@ from cases.search import SeriesFilterSet
 from cases.serializers.series import ListedSeriesSerializer, SeriesSerializer
 from cases.services import series as services
 from casestore.accounts.authentication import user_of
-from casestore.api.openapi import SEARCH_PARAMETERS, TOTAL_HEADERS
+from casestore.accounts.idempotency import idempotent
+from casestore.api.openapi import IDEMPOTENCY_KEY, SEARCH_PARAMETERS, TOTAL_HEADERS, refusals
 from casestore.errors import BadRequest, InsufficientPrivilege, NotFound, TooLarge
 from casestore.search.translate import Patients
 from casestore.search.views import SearchView
@@ -84,13 +85,14 @@ class SeriesUploadView(APIView):
 
     @extend_schema(
         operation_id="series_upload",
+        parameters=[IDEMPOTENCY_KEY],
         request={
             "multipart/form-data": {
                 "type": "object",
                 "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
             }
         },
-        responses={201: TaskIdSerializer},
+        responses={201: TaskIdSerializer, **refusals(422)},
     )
     def post(self, request: Request, domain: str) -> Response:
         if domain not in user_of(request).domains:
@@ -98,9 +100,13 @@ class SeriesUploadView(APIView):
         # Told before a byte of it is read: a body of this size would be refused anyway, after hours.
         if int(request.META.get("CONTENT_LENGTH") or 0) > settings.CASESTORE_MAX_UPLOAD:
             raise TooLarge(f"The upload is larger than {settings.CASESTORE_MAX_UPLOAD} bytes.")
-        files = [file for _, group in request.FILES.lists() for file in group]
-        if not files:
+        if not request.FILES:
             raise BadRequest("The body holds no file; send DICOM files or archives as multipart/form-data.")
+        return self.create(request, domain)
+
+    @idempotent
+    def create(self, request: Request, domain: str) -> Response:
+        files = [file for _, group in request.FILES.lists() for file in group]
         task = services.request_import(user=user_of(request), domain=domain, files=files)
         return Response({"taskId": task.task_id}, status=201)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
 
@@ -57,9 +57,20 @@ def idempotent(post: Post) -> Post:
 
 
 def _digest_of(request: Request) -> str:
+    content = b"".join(_file_digests(request)) if request.content_type.startswith("multipart/") else request.body
     return hashlib.sha256(
-        b"\0".join([str(request.method).encode(), request.get_full_path().encode(), request.body])
+        b"\0".join([str(request.method).encode(), request.get_full_path().encode(), content])
     ).hexdigest()
+
+
+def _file_digests(request: Request) -> Iterator[bytes]:
+    """Of what was uploaded: the bodies of two requests with the same files differ in their boundaries."""
+    for _, files in request.FILES.lists():
+        for file in files:
+            digest = hashlib.sha256()
+            for chunk in file.chunks():
+                digest.update(chunk)
+            yield digest.digest()
 
 
 def _replay(row: IdempotentAnswer, digest: str) -> Response:
