@@ -208,13 +208,15 @@ def test_streams_never_starve_the_web_server(web: Web) -> None:
         assert all(b"event: progress\n" in text for text in without)
         assert len([line for line, _ in first if line == b"retry: %d\n" % reports.RETRY]) == 15 - len(without)
     finally:
-        for connection, _ in streams:
+        for connection, answer in streams:
+            answer.close()
             connection.close()
     # Their room is free again, soon after they have gone.
     deadline = time.monotonic() + 60
     while True:
         connection, answer = open_stream(web, world.tokens["reader"])
         held = answer.readline() == b"retry: %d\n" % reports.RETRY
+        answer.close()
         connection.close()
         if held:
             break
