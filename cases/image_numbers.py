@@ -102,7 +102,9 @@ def auto_partial_volume(ranges: Ranges, z_of: Callable[[int], float | None]) -> 
     if not runs:
         raise ValueError("The series has no image with a positive number.")
     first, last = runs[0]
-    first_z, last_z = z_of(first), z_of(last)
-    if first_z is None or last_z is None or first_z >= last_z:
-        return PartialVolume(first, last, 1)
-    return PartialVolume(last, first, -1)
+    return PartialVolume(last, first, -1) if from_feet(z_of(first), z_of(last)) else PartialVolume(first, last, 1)
+
+
+def from_feet(first_z: float | None, last_z: float | None) -> bool:
+    """Whether images whose first and last one are there run from the feet to the head."""
+    return first_z is not None and last_z is not None and first_z < last_z

@@ -19,7 +19,6 @@ from cases.image_numbers import PartialVolume
 from cases.label_bits import LabelVoxels, byte_length
 from cases.models import Label, LabelType, Revision, RevisionSeries, Series, SeriesImage, StoredVolume
 from cases.services.blobs import map_blob
-from cases.services.series_import import plane_of
 from cases.services.volumes import DamagedFile, current_volume, decoded_slices, open_volume, slice_bytes, voxel_type
 from cases.slices import SliceReader, pack_index
 from casestore.errors import CasestoreError
@@ -115,7 +114,7 @@ def _volume(name: str, entry: RevisionSeries) -> Volume:
     images = [by_number[number] for number in numbers]
     spacing = series.geometry.get("spacing")
     geometry = volume_geometry(
-        [plane_of(image) for image in images], step=entry.delta, fallback_z=spacing[2] if spacing else None
+        [image.plane for image in images], step=entry.delta, fallback_z=spacing[2] if spacing else None
     )
     return Volume(name, entry, images, geometry, voxel_type(images, series.channels))
 

@@ -17,7 +17,14 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+)
 
 from cases.dicom.errors import DicomRefused
 from cases.dicom.files import archive_kind, group_by_series, iter_dicom_files
@@ -120,6 +127,25 @@ def test_depths(dtype: str) -> None:
     assert (frame.minimum, frame.maximum, frame.integral) == (limits.min, limits.max, True)
 
 
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize(("dtype", "bits"), [("uint16", 12), ("int16", 12), ("int16", 9), ("uint8", 7), ("int32", 20)])
+def test_unused_bits_are_cleared(syntax: UID, dtype: str, bits: int) -> None:
+    """Against arithmetic on Python's integers; the unused bits hold anything."""
+    width = np.dtype(dtype).itemsize
+    raw = np.random.default_rng(bits).integers(0, 256, 24 * width, np.uint8).tobytes()
+    order = "little" if syntax.is_little_endian else "big"
+    numbers = [int.from_bytes(raw[i : i + width], order) % 2**bits for i in range(0, len(raw), width)]
+    if dtype.startswith("int"):
+        numbers = [number - 2**bits * (number >= 2 ** (bits - 1)) for number in numbers]
+    dataset = image(1, np.zeros((4, 6), dtype), BitsStored=bits, HighBit=bits - 1, PixelData=raw)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    instance = read(dataset)
+    assert pixels(dataset)[0].ravel().tolist() == numbers
+    assert (instance.frames[0].minimum, instance.frames[0].maximum) == (min(numbers), max(numbers))
+    # Bytes in big-endian words are left to pydicom.
+    assert (instance.native is None) == (dtype == "uint8" and syntax == ExplicitVRBigEndian)
+
+
 def test_geometry_and_rescale_of_an_image() -> None:
     frame = read(image(3, RescaleSlope="0.5", RescaleIntercept="-10", SliceThickness="2.5")).frames[0]
     assert frame.number == 3
@@ -186,6 +212,16 @@ def test_frames_of_an_encapsulated_file_are_found_alone() -> None:
     dataset.compress(JPEG2000Lossless, stack)
     for order in ([0, 1, 2, 3], [3, 1], [2]):
         assert np.array_equal(np.stack(pixels(dataset, order)), stack[order])
+
+
+def test_only_numbers_that_lie_in_the_file_are_native() -> None:
+    dataset = image(1)
+    native = read(dataset).native
+    assert native is not None
+    assert buffer(dataset).read()[native.start :] == dataset.PixelData
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    assert read(dataset).native is None
+    assert np.array_equal(pixels(dataset)[0], (np.arange(24) + 100).reshape(4, 6))
 
 
 def test_numbers() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.db import connection, connections
@@ -286,6 +287,35 @@ def test_a_damaged_cache_is_made_again(world: World, cases: list[str], how: str)
         row.delete()
     _, after = packed(world, cases)
     assert after == before
+
+
+def test_a_volume_is_made_again_with_or_without_places_of_pixels(world: World, cases: list[str]) -> None:
+    """Files that were imported before the places of their pixels were kept have none."""
+    _, before = packed(world, cases)
+    for places in ({}, {"pixels_start": None, "bits_stored": None}):
+        StoredVolume.objects.all().delete()
+        SeriesFile.objects.update(**places) if places else None
+        _, after = packed(world, cases)
+        assert after == before
+    SeriesFile.objects.filter(series__series_uid=f"{SERIES_UID}.1").update(pixels_start=10**6, bits_stored=16)
+    StoredVolume.objects.all().delete()
+    result, _ = packed(world, cases)
+    assert "is missing or damaged" in result.results[1]["reason"]
+
+
+def test_stored_volumes_stand_as_cases_take_them(world: World, cases: list[str]) -> None:
+    """From head to feet, as "auto" has it, though the series is numbered from the feet: so its digest is the export's."""
+    StoredVolume.objects.all().delete()
+    ContentDigest.objects.all().delete()
+    _, data = packed(world, cases[:1])
+    row = StoredVolume.objects.get()
+    voxels = {file["name"]: file["sha256"] for file in manifest(data)["cases"][0]["files"]}[f"{cases[0]}/vol000.raw"]
+    assert row.sha256 == voxels
+    exported = SimpleITK.GetImageFromArray(np.frombuffer(files(data)[f"{cases[0]}/vol000.raw"], "<i2").reshape(4, 4, 6))
+    stored = SimpleITK.ReadImage(default_storage.path(row.storage_key))
+    assert np.array_equal(SimpleITK.GetArrayFromImage(stored), SimpleITK.GetArrayFromImage(exported))
+    assert stored.GetOrigin() == (0, 0, 8)
+    assert stored.GetDirection() == (1, 0, 0, 0, 1, 0, 0, 0, -1)
 
 
 def test_the_cache_is_bounded(

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from cases.dicom.native import NativePixels
+
 
 @dataclass(frozen=True, slots=True)
 class PixelLayout:
@@ -74,6 +76,7 @@ class Instance:
     sop_class_uid: str
     transfer_syntax: str
     layout: PixelLayout
+    native: NativePixels | None
     frames: list[Frame]
     header: SeriesHeader
     warnings: list[str]

@@ -13,10 +13,12 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from pydicom.pixels.utils import as_pixel_options
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from cases.dicom import header
 from cases.dicom.errors import DicomRefused
 from cases.dicom.instance import Frame, Instance, PixelLayout
+from cases.dicom.native import NativePixels
 from cases.dicom.rescale import rescaled_range
 from cases.dicom.source import Source, open_header, open_source
 
@@ -26,6 +28,8 @@ MAX_FRAMES = 100_000
 MAX_FRAME_BYTES = 2**30
 
 SERIES_UID = 0x0020000E
+GREY = {"MONOCHROME1", "MONOCHROME2"}
+NATIVE_SYNTAXES = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian}
 # What decoding needs: the Image Pixel module with the palettes, the Modality LUT, and the extended offsets.
 PIXEL_TAGS = (
     *(0x00280000 | element for element in (0x0002, 0x0004, 0x0006, 0x0008, 0x0010, 0x0011, 0x0100, 0x0101, 0x0102)),
@@ -47,6 +51,7 @@ class Pixels:
     lut: bool
     # Colour of more than 8 bits a channel loses the lowest of them.
     drop_bits: int
+    native: NativePixels | None = None
 
 
 def read_series_uid(file: BinaryIO) -> str:
@@ -100,6 +105,7 @@ def _instance(source: Source, on_image: Callable[[Frame, np.ndarray], None]) -> 
         sop_class_uid=header.text(dataset, "SOPClassUID", MAX_UID),
         transfer_syntax=str(source.transfer_syntax),
         layout=pixels.layout,
+        native=pixels.native,
         frames=frames,
         header=header.series_header(dataset),
         warnings=list(dict.fromkeys(warnings)),
@@ -160,7 +166,18 @@ def _pixels(source: Source) -> Pixels:
     dtype = f"{'' if signed else 'u'}int{allocated}"
     if lut:
         dtype = "uint16"
-    return Pixels(PixelLayout(columns, rows, 1, dtype), frames, False, lut, 0)
+    native = None
+    if photometric in GREY and not lut and "BitsStored" in dataset and "PixelRepresentation" in dataset:
+        native = _native(source, allocated, stored)
+    return Pixels(PixelLayout(columns, rows, 1, dtype), frames, False, lut, 0, native)
+
+
+def _native(source: Source, allocated: int, stored: int) -> NativePixels | None:
+    """None where the pixel data are encapsulated, in an inflated copy of the file, or bytes in words of big-endian."""
+    syntax = source.transfer_syntax
+    if syntax not in NATIVE_SYNTAXES or (allocated == 8 and not syntax.is_little_endian):
+        return None
+    return NativePixels(source.start, stored, not syntax.is_little_endian)
 
 
 def _check_length(source: Source, frame_bytes: int, frames: int, photometric: str) -> None:
@@ -192,6 +209,13 @@ def _count(dataset: Dataset, keyword: str, default: int | None = None) -> int:
 
 
 def _decode(source: Source, pixels: Pixels, indices: Sequence[int]) -> Iterator[np.ndarray]:
+    if pixels.native is not None:
+        layout = pixels.layout
+        for index in indices:
+            yield pixels.native.image(
+                source.stream, index, width=layout.width, height=layout.height, dtype=layout.dtype
+            )
+        return
     syntax = source.transfer_syntax
     try:
         decoder = get_decoder(syntax)

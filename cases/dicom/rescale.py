@@ -40,7 +40,7 @@ def convert(stored: np.ndarray, slope: float, intercept: float, element_type: st
     if stored.ndim == 3:
         return np.ascontiguousarray(stored, dtype)
     values = rescale(stored, slope, intercept)
-    if dtype.kind in "iu" and values.size:
+    if dtype.kind in "iu" and values.size and not np.can_cast(values.dtype, dtype):
         if values.dtype.kind == "f":
             values = np.rint(values)
         limits = np.iinfo(dtype)

@@ -6,16 +6,21 @@ written at import; no request opens a DICOM file to answer a question about one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from cases.dicom.native import NativePixels
+from cases.geometry import Plane
 from cases.image_numbers import parse_image_numbers
 from cases.querysets import SeriesQuerySet
 from casestore import clock, ids
 from casestore.accounts.models import Domain
+
+EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
 
 class Series(models.Model):
@@ -92,10 +97,21 @@ class SeriesFile(models.Model):
     storage_key = models.CharField(max_length=255, unique=True)
     size = models.BigIntegerField(help_text="bytes")
     sha256 = models.CharField(max_length=64)
+    pixels_start = models.BigIntegerField(
+        null=True, editable=False, help_text="offset of the first image's numbers; null where they must be decoded"
+    )
+    bits_stored = models.PositiveSmallIntegerField(null=True, editable=False, help_text="of each of these numbers")
     created_at = models.DateTimeField(default=clock.now, editable=False)
 
     def __str__(self) -> str:
         return self.sop_instance_uid
+
+    @property
+    def native_pixels(self) -> NativePixels | None:
+        """Where the images are in the file, if they can be read without decoding it."""
+        if self.pixels_start is None or self.bits_stored is None:
+            return None
+        return NativePixels(self.pixels_start, self.bits_stored, self.transfer_syntax == EXPLICIT_BIG_ENDIAN)
 
 
 class SeriesImage(models.Model):
@@ -123,3 +139,18 @@ class SeriesImage(models.Model):
 
     def __str__(self) -> str:
         return f"{self.series_id}/{self.number}"
+
+    @property
+    def plane(self) -> Plane:
+        return Plane(
+            number=self.number,
+            position=_tuple(self.position),
+            orientation=_tuple(self.orientation),
+            spacing=_tuple(self.spacing),
+            thickness=self.thickness,
+            tilt=self.tilt,
+        )
+
+
+def _tuple(values: Sequence[float] | None) -> tuple[float, ...] | None:
+    return None if values is None else tuple(values)

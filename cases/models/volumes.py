@@ -11,7 +11,7 @@ from casestore import clock
 
 
 class StoredVolume(models.Model):
-    """The images of a series in ascending order of their numbers, rescaled, as a gzip'd NRRD file.
+    """The images of a series, rescaled, as a gzip'd NRRD file.
 
     Its deflate stream is cut at each image; `index` says where (see `cases.slices`).
     """

@@ -24,7 +24,7 @@ from cases.dicom.files import SourceFile, group_by_series, iter_dicom_files
 from cases.dicom.instance import Frame, Instance, PixelLayout
 from cases.dicom.reader import read_instance
 from cases.dicom.source import buffered
-from cases.geometry import Plane, volume_geometry
+from cases.geometry import volume_geometry
 from cases.image_numbers import format_image_numbers
 from cases.models import Case, RevisionSeries, Series, SeriesFile, SeriesImage
 from cases.services.cases import copy_patient
@@ -210,6 +210,8 @@ def _store_files(series: Series, fresh: Sequence[Fresh], stored: list[str]) -> N
             storage_key=key,
             size=size,
             sha256=sha256,
+            pixels_start=instance.native.start if instance.native else None,
+            bits_stored=instance.native.bits if instance.native else None,
         )
         for key, (size, sha256), (_, instance, _) in zip(keys, done, fresh, strict=True)
     ]
@@ -291,7 +293,7 @@ def _work_out(series: Series, warnings: Iterable[str]) -> None:
     )
     series.images = format_image_numbers({*declared, *(image.number for image in images)})
     series.__dict__.pop("image_ranges", None)
-    geometry = volume_geometry([plane_of(image) for image in images])
+    geometry = volume_geometry([image.plane for image in images])
     series.import_warnings = sorted({*series.import_warnings, *warnings})[:MAX_WARNINGS]
     series.geometry = {
         "spacing": geometry.spacing,
@@ -302,18 +304,3 @@ def _work_out(series: Series, warnings: Iterable[str]) -> None:
     }
     series.updated_at = clock.now()
     series.save()
-
-
-def plane_of(image: SeriesImage) -> Plane:
-    return Plane(
-        number=image.number,
-        position=_tuple(image.position),
-        orientation=_tuple(image.orientation),
-        spacing=_tuple(image.spacing),
-        thickness=image.thickness,
-        tilt=image.tilt,
-    )
-
-
-def _tuple(values: Sequence[float] | None) -> tuple[float, ...] | None:
-    return None if values is None else tuple(values)

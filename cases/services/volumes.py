@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -30,7 +31,8 @@ from cases.dicom.instance import Frame
 from cases.dicom.reader import decode_frames
 from cases.dicom.rescale import convert
 from cases.dicom.source import buffered
-from cases.geometry import VolumeGeometry, element_type
+from cases.geometry import element_type, volume_geometry
+from cases.image_numbers import from_feet
 from cases.models import Series, SeriesFile, SeriesImage, StoredVolume
 from cases.slices import ENTRY, DamagedSlices, Slice, SliceReader, SliceWriter, compress_slice, nrrd_header
 from casestore import clock, ids
@@ -98,12 +100,15 @@ def store_volume(
     DamagedFile.
     """
     images = list(series.image_set.order_by("number"))
+    if from_feet(*(image.position[2] if image.position else None for image in (images[0], images[-1]))):
+        # As a case takes them that does not name an order: then what is known of the file is known of its export.
+        images.reverse()
     kind = voxel_type(images, series.channels)
     old = StoredVolume.objects.filter(series=series).first()
     growing = GrowingFile(f"volumes/{series.pk}/{ids.new_id()}.nrrd", "new")
     try:
         with growing.path.open("xb") as file, _kept(old, kind, spool) as kept:
-            writer = SliceWriter(file, _header(series, kind, len(images)))
+            writer = SliceWriter(file, _header(series, kind, images))
             digest: Any = hashlib.sha256()
             for number, image, voxels in _slices(images, kind, kept):
                 on_slice()
@@ -133,10 +138,10 @@ def store_volume(
     return row
 
 
-def _header(series: Series, kind: str, depth: int) -> bytes:
-    found = series.geometry
-    geometry = VolumeGeometry(tuple(found["spacing"]), tuple(found["origin"]), tuple(found["direction"]))
-    size = (series.width, series.height, depth)
+def _header(series: Series, kind: str, images: Sequence[SeriesImage]) -> bytes:
+    step = -1 if images[0].number > images[-1].number else 1
+    geometry = volume_geometry([image.plane for image in images], step=step)
+    size = (series.width, series.height, len(images))
     return nrrd_header(element_type=kind, size=size, channels=series.channels, geometry=geometry, encoding="gzip")
 
 
@@ -170,7 +175,7 @@ def is_current(row: StoredVolume, series: Series) -> bool:
 def _slices(
     images: Sequence[SeriesImage], kind: str, kept: Callable[[SeriesImage], Slice | None]
 ) -> Iterator[tuple[int, Slice, np.ndarray | None]]:
-    """All images in order; those that are not kept are decoded, and their voxels given too."""
+    """All images in their order; those that are not kept are decoded, and their voxels given too."""
     missing: list[SeriesImage] = []
     for image in images:
         found = kept(image)
@@ -205,34 +210,63 @@ def _kept(
 
 
 def decoded_slices(images: Sequence[SeriesImage], kind: str) -> Iterator[tuple[int, Slice, np.ndarray]]:
-    """Number, slice and voxels of each image, from the DICOM files. Compresses several at once; the order stays."""
+    """Number, slice and voxels of each image, from the DICOM files. Makes several at once; the order stays."""
     if not images:
         return
     prefetch_related_objects(images, "file", "series")
+
+    def made(decode: Callable[[], np.ndarray]) -> tuple[Slice, np.ndarray]:
+        voxels = decode()
+        return compress_slice(voxels), voxels
+
     with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque[tuple[int, Future[Slice], np.ndarray]] = deque()
-        for image, voxels in _decoded(images, kind):
-            waiting.append((image.number, pool.submit(compress_slice, voxels), voxels))
+        waiting: deque[tuple[int, Future[tuple[Slice, np.ndarray]]]] = deque()
+        for image, decode in _decoders(images, kind):
+            waiting.append((image.number, pool.submit(made, decode)))
             if len(waiting) > 2 * THREADS:
-                number, future, done = waiting.popleft()
-                yield number, future.result(), done
-        for number, future, done in waiting:
-            yield number, future.result(), done
+                number, future = waiting.popleft()
+                yield number, *future.result()
+        for number, future in waiting:
+            yield number, *future.result()
 
 
-def _decoded(images: Sequence[SeriesImage], kind: str) -> Iterator[tuple[SeriesImage, np.ndarray]]:
-    """Each image as (height, width[, 3]) of the type `kind`, rescaled, little-endian. Raises DamagedFile."""
-    for file, group in groupby(images, key=lambda image: image.file):
+def _decoders(images: Sequence[SeriesImage], kind: str) -> Iterator[tuple[SeriesImage, Callable[[], np.ndarray]]]:
+    """Each image with what decodes it, in any thread. Images of one file are decoded here, one after another."""
+    for _, group in groupby(images, key=lambda image: image.file):
         here = list(group)
-        try:
-            with default_storage.open(file.storage_key) as stored_file:
-                source = buffered(cast(BinaryIO, stored_file), file.size)
-                _check(file, source)
-                frames = decode_frames(source, [image.frame for image in here])
-                for image, stored in zip(here, frames, strict=True):
-                    yield image, convert(stored, image.slope, image.intercept, kind)
-        except (FileNotFoundError, DicomRefused):
-            raise _damaged(here[0]) from None
+        if len(here) == 1:
+            yield here[0], partial(_decoded_one, here[0], kind)
+            continue
+        for image, voxels in zip(here, _decoded(here, kind), strict=True):
+            yield image, partial(np.asarray, voxels)
+
+
+def _decoded_one(image: SeriesImage, kind: str) -> np.ndarray:
+    (voxels,) = _decoded([image], kind)
+    return voxels
+
+
+def _decoded(images: Sequence[SeriesImage], kind: str) -> Iterator[np.ndarray]:
+    """Images of one file as (height, width[, 3]) of the type `kind`, rescaled, little-endian. Raises DamagedFile."""
+    file = images[0].file
+    try:
+        with default_storage.open(file.storage_key) as stored_file:
+            source = buffered(cast(BinaryIO, stored_file), file.size)
+            _check(file, source)
+            for image, stored in zip(images, _stored_values(source, images), strict=True):
+                yield convert(stored, image.slope, image.intercept, kind)
+    except (FileNotFoundError, DicomRefused):
+        raise _damaged(images[0]) from None
+
+
+def _stored_values(source: BinaryIO, images: Sequence[SeriesImage]) -> Iterator[np.ndarray]:
+    """What the file of these images holds for them."""
+    frames, series, native = [image.frame for image in images], images[0].series, images[0].file.native_pixels
+    if native is None:
+        yield from decode_frames(source, frames)
+        return
+    for frame in frames:
+        yield native.image(source, frame, width=series.width, height=series.height, dtype=series.stored_type)
 
 
 def _check(file: SeriesFile, source: Any) -> None:
