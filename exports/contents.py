@@ -23,6 +23,7 @@ from cases.services.volumes import DamagedFile, current_volume, decoded_slices, 
 from cases.slices import SliceReader, pack_index
 from casestore.errors import CasestoreError
 from exports.models import ContentDigest
+from exports.pieces import Digest
 from exports.shapes import rasterize
 
 # Up to so many bytes of compressed voxels, or of a painted shape, stay in memory; more go to the spool.
@@ -36,24 +37,28 @@ LOOKS = {"color", "alpha"}
 class Member:
     """A file of an export. `made_of`: JSON from which its content follows; None where it is small or ever new.
 
-    The content can be read until the next member is asked for.
+    The content can be read until the next member is asked for. `digest`, where there is one, was given it already.
     """
 
     name: str
     content: Deflated
     made_of: Any = None
     known_sha256: str = ""
+    digest: Digest | None = None
 
     def sha256(self) -> str:
         """Computed once for what it is made of, and remembered."""
+        if self.known_sha256:
+            return self.known_sha256
         if self.made_of is None:
-            return self.known_sha256 or self._compute()
-        key = hashlib.sha256(orjson.dumps(self.made_of)).hexdigest()
-        known = ContentDigest.objects.filter(key=key).values_list("sha256", flat=True).first()
-        if known is None:
-            known = self.known_sha256 or self._compute()
-            ContentDigest.objects.bulk_create([ContentDigest(key=key, sha256=known)], ignore_conflicts=True)
-        return known
+            return self._compute()
+        found = "" if self.digest else remembered_sha256(self.made_of)
+        if not found:
+            found = self.digest.hexdigest() if self.digest else self._compute()
+            ContentDigest.objects.bulk_create(
+                [ContentDigest(key=_key(self.made_of), sha256=found)], ignore_conflicts=True
+            )
+        return found
 
     def _compute(self) -> str:
         digest = hashlib.sha256()
@@ -62,9 +67,22 @@ class Member:
         return digest.hexdigest()
 
 
+def remembered_sha256(made_of: Any) -> str:
+    """Of a file that is made of this; empty where it was not computed yet."""
+    return ContentDigest.objects.filter(key=_key(made_of)).values_list("sha256", flat=True).first() or ""
+
+
+def _key(made_of: Any) -> str:
+    return hashlib.sha256(orjson.dumps(made_of)).hexdigest()
+
+
 def headed(name: str, header: bytes, content: Deflated, made_of: Sequence[Any]) -> Member:
     """A file that begins with a header; `made_of` is said of what follows it."""
-    return Member(name, joined([piece_of(header), content]), [hashlib.sha256(header).hexdigest(), *made_of])
+    return Member(name, joined([piece_of(header), content]), headed_made_of(header, made_of))
+
+
+def headed_made_of(header: bytes, made_of: Sequence[Any]) -> list[Any]:
+    return [hashlib.sha256(header).hexdigest(), *made_of] if header else list(made_of)
 
 
 @dataclass(frozen=True)

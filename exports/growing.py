@@ -2,62 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 from casestore import ids
 from casestore.storage import GrowingFile
 from exports.archives import ArchiveWriter, archive_writer
+from exports.pieces import Digest
 
 CHUNK = 2**20
-# Less than so many bytes are not worth handing to another thread.
-PORTION = 2**18
-# So many portions may wait for their turn.
-WAITING = 2
 Checkpoint = dict[str, Any]
-
-
-class Digest:
-    """SHA-256, computed in a thread beside the writing. What it is given must not change any more."""
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool, self._sha256 = pool, hashlib.sha256()
-        self._small = bytearray()
-        self._waiting: deque[Future[None]] = deque()
-
-    def update(self, data: Any) -> None:
-        if memoryview(data).nbytes < PORTION:
-            self._small += data
-            if len(self._small) < PORTION:
-                return
-            data, self._small = self._small, bytearray()
-        elif self._small:
-            self._hand_over(self._small)
-            self._small = bytearray()
-        self._hand_over(data)
-
-    def _hand_over(self, data: Any) -> None:
-        while len(self._waiting) >= WAITING:
-            self._waiting.popleft().result()
-        self._waiting.append(self._pool.submit(self._sha256.update, data))
-
-    def _settle(self) -> None:
-        while self._waiting:
-            self._waiting.popleft().result()
-        self._sha256.update(self._small)
-        self._small = bytearray()
-
-    def copy(self) -> Digest:
-        self._settle()
-        copied = Digest(self._pool)
-        copied._sha256 = self._sha256.copy()
-        return copied
-
-    def hexdigest(self) -> str:
-        self._settle()
-        return self._sha256.hexdigest()
 
 
 class GrowingArchive:

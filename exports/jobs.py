@@ -5,17 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 from cases.deflate import Deflated
 from cases.label_bits import LabelVoxels
 from cases.models import Label, LabelType
 from exports import shapes
-from exports.contents import Volume, label_made_of, label_voxels, spool, voxels_of
+from exports.contents import (
+    Member,
+    Volume,
+    headed_made_of,
+    label_made_of,
+    label_voxels,
+    remembered_sha256,
+    spool,
+    voxels_of,
+)
 from exports.label_values import index_values, project_values
+from exports.pieces import Digest, Pieces
 from exports.segments import ExportedLabel, Segment, Survey, segments_of, survey
 
-Make = Callable[[BinaryIO], Deflated]
+# Adds a file's content, without its header.
+Make = Callable[[Pieces], object]
 
 
 @dataclass(frozen=True)
@@ -92,8 +103,28 @@ class Job:
 
     @contextmanager
     def made(self, size: int, make: Make) -> Iterator[Deflated]:
-        """Content of `size` bytes, whose compressed pieces `make` keeps in the file that it is given."""
+        """Content of `size` bytes, which `make` adds."""
         with spool() as file:
-            content = make(file)
-            assert content.size == size
-            yield content
+            pieces = Pieces(file)
+            make(pieces)
+            assert pieces.content.size == size
+            yield pieces.content
+
+    @contextmanager
+    def member(
+        self, name: str, size: int, make: Make, *, made_of: Sequence[Any], header: bytes = b""
+    ) -> Iterator[Member]:
+        """A file of a header and `size` bytes more, which `make` adds and which follow from `made_of`.
+
+        Its digest, where it is not remembered, is computed from when it is made on.
+        """
+        made_of = headed_made_of(header, made_of)
+        known = remembered_sha256(made_of)
+        with spool() as file:
+            digest = None if known else Digest()
+            pieces = Pieces(file, digest)
+            if header:
+                pieces.add(header)
+            make(pieces)
+            assert pieces.content.size == len(header) + size
+            yield Member(name, pieces.content, made_of, known, digest)

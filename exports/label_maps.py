@@ -2,63 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from math import prod
+from typing import Any
 
 import numpy as np
 
-from cases.deflate import Deflated
-from exports.contents import Volume, label_made_of, label_voxels
+from exports.contents import Member, Volume, label_made_of, label_voxels
 from exports.jobs import Job, ValuedLabel
 from exports.label_values import element_type
 from exports.painting import Painted, paint_labels
+from exports.pieces import Pieces
 
 
 @dataclass(frozen=True, slots=True)
 class LabelMap:
-    """`name` is that of its files without their ending. The content can be read until the next one is asked for."""
+    """`name` is that of its file without the ending. The file can be read until the next one is asked for."""
 
     name: str
     element_type: str
-    content: Deflated
-    made_of: list[Any]
+    file: Member
 
 
-def label_maps(volume: Volume, job: Job, told: dict[str, Any], ending: str) -> Iterator[LabelMap]:
+def label_maps(
+    volume: Volume, job: Job, told: dict[str, Any], ending: str, header: Callable[[str], bytes] = lambda kind: b""
+) -> Iterator[LabelMap]:
     """Isolated, a mask of 0 and 1 (or the project's value) for each label; else one map, later labels over earlier.
 
-    What a manifest says of them goes to `told`: `labels` and, combined, `overlaps`; `ending` is that of the files.
+    What a manifest says of them goes to `told`: `labels` and, combined, `overlaps`; `ending` is that of the files,
+    `header` what a file with voxels of a type begins with.
     """
+
+    def mapped(name: str, labels: Sequence[ValuedLabel]) -> Iterator[LabelMap]:
+        values = [valued.value for valued in labels]
+        kind = element_type(values)
+        dtype = np.dtype(kind)
+
+        def paint(pieces: Pieces) -> None:
+            bits = label_voxels([valued.label for valued in labels], volume)
+            painted = paint_labels(list(zip(values, bits, strict=True)), volume.size, dtype, pieces, job.beat)
+            tell(told, labels, painted, f"{name}{ending}")
+
+        made_of = [label_made_of(valued.label, valued.value, volume) for valued in labels]
+        with job.member(
+            f"{name}{ending}",
+            prod(volume.size) * dtype.itemsize,
+            paint,
+            header=header(kind),
+            made_of=["labels", kind, volume.size, made_of],
+        ) as file:
+            yield LabelMap(name, kind, file)
+
     labels = job.labels_of(volume)
     told["labels"] = []
     if not job.isolated:
         told["overlaps"] = []
-        yield from _map(f"{volume.name}-label", labels, volume, job, told, ending)
+        yield from mapped(f"{volume.name}-label", labels)
         return
     for valued in labels:
         value = valued.value if job.has_project_values else 1
-        name = f"{volume.name}-label{valued.label.position:03d}"
-        yield from _map(name, [ValuedLabel(valued.label, value)], volume, job, told, ending)
-
-
-def _map(
-    name: str, labels: Sequence[ValuedLabel], volume: Volume, job: Job, told: dict[str, Any], ending: str
-) -> Iterator[LabelMap]:
-    values = [valued.value for valued in labels]
-    kind = element_type(values)
-    dtype = np.dtype(kind)
-
-    def paint(file: BinaryIO) -> Deflated:
-        bits = label_voxels([valued.label for valued in labels], volume)
-        painted = paint_labels(list(zip(values, bits, strict=True)), volume.size, dtype, file, job.beat)
-        tell(told, labels, painted, f"{name}{ending}")
-        return painted.content
-
-    width, height, depth = volume.size
-    made_of = ["labels", kind, volume.size, [label_made_of(valued.label, valued.value, volume) for valued in labels]]
-    with job.made(width * height * depth * dtype.itemsize, paint) as content:
-        yield LabelMap(name, kind, content, made_of)
+        yield from mapped(f"{volume.name}-label{valued.label.position:03d}", [ValuedLabel(valued.label, value)])
 
 
 def tell(told: dict[str, Any], labels: Sequence[ValuedLabel], painted: Painted, file: str) -> None:

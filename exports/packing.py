@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
 from types import ModuleType
@@ -35,6 +36,8 @@ FORMATS: dict[str, ModuleType] = {"mhd": meta_image, "nrrd": nrrd, "nifti": nift
 MANIFEST_VERSION = 1
 # A sentence in a task; the manifest has them all.
 MAX_REASONS = 10
+# So many files may be hashed while the next one is made.
+HASHED_AT_ONCE = 2
 
 
 def pack(task: Task, progress: Progress) -> Result:
@@ -118,6 +121,7 @@ class CasePacker:
     def __init__(self, growing: GrowingArchive, entry: dict[str, Any], options: dict[str, Any], meter: _Meter) -> None:
         self.growing, self.entry, self.options, self.meter = growing, entry, options, meter
         self.files: list[dict[str, Any]] = []
+        self._hashed: deque[tuple[dict[str, Any], Member]] = deque()
 
     def pack(self) -> dict[str, Any]:
         """What the manifest says of the case. A case that fails leaves nothing in the archive."""
@@ -139,12 +143,14 @@ class CasePacker:
 
     def _pack(self, *, anew: bool) -> dict[str, Any]:
         self.files, self.meter.bytes = [], 0
+        self._hashed.clear()
         revision = load_revision(self.entry["revision"])
         if revision is None:
             raise CasestoreError("The case was deleted before it was packed.")
         volumes = volumes_of(revision)
         self._add(revision, data_file(revision))
         series = [self._pack_volume(revision, volume, anew=anew) for volume in volumes]
+        self._settle(leave=0)
         return {
             "status": "packed",
             "revisionDate": clock.iso(revision.date),
@@ -173,8 +179,20 @@ class CasePacker:
     def _add(self, revision: Revision, member: Member) -> None:
         name = f"{self.entry['folder']}/{member.name}"
         self.growing.archive.add(name, revision.date, member.content)
-        self.files.append({"name": name, "size": member.content.size, "sha256": member.sha256()})
+        told: dict[str, Any] = {"name": name, "size": member.content.size}
+        self.files.append(told)
+        if member.digest is None:
+            told["sha256"] = member.sha256()
+        else:
+            # It is still being computed, while the next one is made.
+            self._hashed.append((told, member))
+            self._settle(leave=HASHED_AT_ONCE)
         self.meter.add(member.content.size)
+
+    def _settle(self, *, leave: int) -> None:
+        while len(self._hashed) > leave:
+            told, member = self._hashed.popleft()
+            told["sha256"] = member.sha256()
 
 
 def reason_of(error: Exception) -> str:

@@ -6,24 +6,21 @@ Only the band of rows that labels reach on a slice is ever made; nothing has the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
 
 import numpy as np
 
-from cases.deflate import Deflated, crc32, deflate, joined, zeros
 from cases.label_bits import LabelVoxels
+from exports.pieces import Pieces
 
-CHUNK = 2**20
 Band = tuple[int, np.ndarray]
 
 
 @dataclass(slots=True)
 class Painted:
-    """A label volume. `counts[i]`: voxels of label i of the request; `covered[i, j]`: those of i that j lies over."""
+    """What was painted. `counts[i]`: voxels of label i of the request; `covered[i, j]`: those of i that j lies over."""
 
-    content: Deflated
     counts: list[int]
     covered: Counter[tuple[int, int]] = field(default_factory=Counter)
 
@@ -36,15 +33,14 @@ def paint_labels(
     labels: Sequence[tuple[int, LabelVoxels]],
     size: Sequence[int],
     dtype: np.dtype,
-    spool: BinaryIO,
+    pieces: Pieces,
     on_slice: Callable[[], object] = lambda: None,
 ) -> Painted:
-    """A volume of `size` (x, y, z), each label painted with its value (not 0), later over earlier.
+    """Adds a volume of `size` (x, y, z) to `pieces`, each label painted with its value (not 0), later over earlier.
 
-    The compressed pieces of what is painted go to `spool`, from its present position on; it must stay open and as it
-    is until the content has been read. `on_slice` is called for each slice that has labels.
+    `on_slice` is called for each slice that has labels.
     """
-    painted = Painted(zeros(0), [0] * len(labels))
+    painted = Painted([0] * len(labels))
     width, height, depth = size
 
     def band_of(k: int) -> Band | None:
@@ -56,15 +52,14 @@ def paint_labels(
         last = max(label.origin[1] + label.size[1] for _, label in here)
         return first, _band(here, k, (first, last, width), labels, painted, dtype)
 
-    painted.content = bands(band_of, height, depth, width * dtype.itemsize, spool)
+    add_bands(pieces, band_of, height, depth, width * dtype.itemsize)
     return painted
 
 
-def bands(band_of: Callable[[int], Band | None], height: int, depth: int, row_bytes: int, spool: BinaryIO) -> Deflated:
-    """A volume of `depth` slices of `height` rows, all zero but for a band of rows on each slice: the number of its
-    first row, and the rows, C-contiguous. None where a slice is empty.
+def add_bands(pieces: Pieces, band_of: Callable[[int], Band | None], height: int, depth: int, row_bytes: int) -> None:
+    """Adds a volume of `depth` slices of `height` rows, all zero but for a band of rows on each slice: the number of
+    its first row, and the rows, C-contiguous. None where a slice is empty.
     """
-    pieces: list[Deflated] = []
     empty = 0
     for k in range(depth):
         found = band_of(k)
@@ -72,10 +67,10 @@ def bands(band_of: Callable[[int], Band | None], height: int, depth: int, row_by
             empty += height * row_bytes
             continue
         first, band = found
-        pieces += [zeros(empty + first * row_bytes), spooled(band, spool)]
+        pieces.add_zeros(empty + first * row_bytes)
+        pieces.add(band)
         empty = height * row_bytes - first * row_bytes - band.nbytes
-    pieces.append(zeros(empty))
-    return joined(pieces)
+    pieces.add_zeros(empty)
 
 
 def _band(
@@ -105,19 +100,3 @@ def _band(
                     painted.covered[under - 1, index] += count
             top[window][mask] = index + 1
     return band
-
-
-def spooled(data: Any, spool: BinaryIO) -> Deflated:
-    """Bytes or a C-contiguous array as a piece, which is kept in `spool`."""
-    view = memoryview(data)
-    start, length = spool.tell(), spool.write(deflate(view))
-
-    def read() -> Iterator[bytes]:
-        spool.seek(start)
-        left = length
-        while left:
-            chunk = spool.read(min(left, CHUNK))
-            left -= len(chunk)
-            yield chunk
-
-    return Deflated(view.nbytes, crc32(view), length, read)

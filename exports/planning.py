@@ -81,6 +81,12 @@ class DryJob(Job):
     def made(self, size: int, make: Make) -> Iterator[Deflated]:
         yield _measured(size)
 
+    @contextmanager
+    def member(
+        self, name: str, size: int, make: Make, *, made_of: Sequence[Any], header: bytes = b""
+    ) -> Iterator[Member]:
+        yield Member(name, _measured(len(header) + size), made_of)
+
 
 def plan(*, user: User, wanted: Sequence[Wanted], options: dict[str, Any]) -> dict[str, Any]:
     """Needs what an export needs. Raises BadRequest where it would take too long to tell."""

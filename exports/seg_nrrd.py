@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import BinaryIO
 
 import numpy as np
 
-from cases.deflate import Deflated
 from cases.geometry import VolumeGeometry
 from cases.label_bits import paint
 from cases.slices import nrrd_header
 from casestore.errors import CasestoreError
 from exports.label_values import element_type
-from exports.painting import Band, bands
+from exports.painting import Band, add_bands
+from exports.pieces import Pieces
 from exports.segments import MAX_LAYERS, Segment, Survey
 
 EMPTY_EXTENT = (0, -1, 0, -1, 0, -1)
@@ -60,15 +59,15 @@ def header(*, geometry: VolumeGeometry, size: Sequence[int], segments: Sequence[
     )
 
 
-def voxels(
+def add_voxels(
+    pieces: Pieces,
     *,
     segments: Sequence[Segment],
     survey: Survey,
     size: Sequence[int],
-    spool: BinaryIO,
     on_slice: Callable[[], object] = lambda: None,
-) -> Deflated:
-    """What follows the header; the compressed pieces are kept in `spool`. `on_slice` is called for painted slices."""
+) -> None:
+    """Adds what follows the header. `on_slice` is called for painted slices."""
     layers, count = layers_of(survey)
     dtype = np.dtype(element_type([segment.value for segment in segments])).newbyteorder("<")
     width, height, depth = (int(n) for n in size)
@@ -85,7 +84,7 @@ def voxels(
         rows = np.flatnonzero(slice_.any(axis=(1, 2)))
         return int(rows[0]), slice_[rows[0] : rows[-1] + 1]
 
-    return bands(band_of, height, depth, width * count * dtype.itemsize, spool)
+    add_bands(pieces, band_of, height, depth, width * count * dtype.itemsize)
 
 
 def layers_of(survey: Survey) -> tuple[tuple[int, ...], int]:

@@ -18,6 +18,7 @@ from cases.deflate import inflated
 from cases.geometry import VolumeGeometry
 from casestore.errors import CasestoreError
 from exports import seg_nrrd
+from exports.pieces import Pieces
 from exports.segments import ExportedLabel, segments_of, survey
 from tests.test_segments import SIZE, exported, in_volume, masks
 
@@ -30,7 +31,9 @@ def write(path: Path, labels: list[ExportedLabel], values: list[int]) -> Path:
     header = seg_nrrd.header(geometry=OBLIQUE, size=SIZE, segments=segments, survey=found)
     with path.open("wb") as file, io.BytesIO() as spool:
         file.write(header)
-        file.writelines(inflated(seg_nrrd.voxels(segments=segments, survey=found, size=SIZE, spool=spool)))
+        pieces = Pieces(spool)
+        seg_nrrd.add_voxels(pieces, segments=segments, survey=found, size=SIZE)
+        file.writelines(inflated(pieces.content))
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zlib
 from collections import Counter
@@ -22,6 +23,7 @@ from cases.geometry import VolumeGeometry, element_type
 from cases.label_bits import LabelVoxels, pack
 from cases.slices import DamagedSlices, SliceReader, SliceWriter, compress_slice, nrrd_header
 from exports.painting import paint_labels
+from exports.pieces import Digest, Pieces
 
 SIZE = (7, 5, 4)
 
@@ -54,8 +56,9 @@ def test_labels_are_painted_in_order(chosen: list[tuple[LabelVoxels, np.ndarray]
                 covered[owner[place], index] += 1
             owner[place] = index
     pairs = [(value, label) for value, (label, _) in zip(values, chosen, strict=True)]
-    painted = paint_labels(pairs, SIZE, np.dtype(dtype), io.BytesIO())
-    assert content_of(painted.content) == expected.astype(np.dtype(dtype).newbyteorder("<")).tobytes()
+    pieces = Pieces(io.BytesIO())
+    painted = paint_labels(pairs, SIZE, np.dtype(dtype), pieces)
+    assert content_of(pieces.content) == expected.astype(np.dtype(dtype).newbyteorder("<")).tobytes()
     assert painted.counts == counts
     assert painted.covered == covered
     assert [painted.visible(i) for i in range(len(chosen))] == [
@@ -64,8 +67,9 @@ def test_labels_are_painted_in_order(chosen: list[tuple[LabelVoxels, np.ndarray]
 
 
 def test_an_empty_label_is_an_empty_volume() -> None:
-    painted = paint_labels([(1, LabelVoxels(b"", (0, 0, 0), (0, 0, 0)))], SIZE, np.dtype("uint8"), io.BytesIO())
-    assert content_of(painted.content) == bytes(7 * 5 * 4)
+    pieces = Pieces(io.BytesIO())
+    painted = paint_labels([(1, LabelVoxels(b"", (0, 0, 0), (0, 0, 0)))], SIZE, np.dtype("uint8"), pieces)
+    assert content_of(pieces.content) == bytes(7 * 5 * 4)
     assert painted.counts == [0]
 
 
@@ -84,6 +88,20 @@ def test_pieces_stand_behind_each_other(parts: list[bytes | int]) -> None:
     """Bytes, and runs of zeros of so many bytes."""
     whole = joined([zeros(part) if isinstance(part, int) else piece_of(part) for part in parts])
     assert content_of(whole) == b"".join(bytes(part) if isinstance(part, int) else part for part in parts)
+
+
+@given(st.lists(st.one_of(st.binary(max_size=300), st.integers(0, 3 * 2**20)), max_size=9))
+def test_content_is_hashed_while_it_is_made(parts: list[bytes | int]) -> None:
+    digest = Digest()
+    pieces = Pieces(io.BytesIO(), digest)
+    for part in parts:
+        if isinstance(part, int):
+            pieces.add_zeros(part)
+        else:
+            pieces.add(part)
+    expected = b"".join(bytes(part) if isinstance(part, int) else part for part in parts)
+    assert digest.hexdigest() == hashlib.sha256(expected).hexdigest()
+    assert content_of(pieces.content) == expected
 
 
 @pytest.mark.parametrize("damage", [b"", b"not deflate at all"])

@@ -9,15 +9,15 @@ from typing import Any, BinaryIO, cast
 
 from django.core.files.storage import default_storage
 
-from cases.deflate import Deflated, joined, piece_of
+from cases.deflate import piece_of
 from cases.models import SeriesFile
 from casestore.errors import CasestoreError
 from casestore.json_text import dump
 from exports import seg_dicom
-from exports.contents import Member, Volume, headed
+from exports.contents import Member, Volume
 from exports.jobs import Job
 from exports.nifti_header import value_table
-from exports.painting import spooled
+from exports.pieces import Pieces
 from exports.segments import Segment, Survey, tell_overlaps
 
 CHUNK = 2**20
@@ -26,7 +26,7 @@ CHUNK = 2**20
 def volume_files(volume: Volume, job: Job) -> Iterator[Member]:
     """`vol000/00001.dcm` …, by image number: the files of the partial volume's images, in its order."""
     for number, file in _files(volume).items():
-        with job.made(file.size, partial(_copied, file, number)) as content:
+        with job.made(file.size, partial(_copy, file, number)) as content:
             yield Member(f"{volume.name}/{number:05d}.dcm", content, known_sha256=file.sha256)
         job.beat()
 
@@ -61,8 +61,14 @@ def label_files(volume: Volume, job: Job, told: dict[str, Any]) -> Iterator[Memb
     if made is None or name is None:
         return
     job.beat()
-    with job.made(made.pixel_bytes, partial(_pixels, made, job)) as content:
-        yield headed(name, made.header, content, ["pixels", *job.labels_made_of(volume)])
+    with job.member(
+        name,
+        made.pixel_bytes,
+        partial(_add_pixels, made, job),
+        header=made.header,
+        made_of=["pixels", *job.labels_made_of(volume)],
+    ) as file:
+        yield file
     table = value_table(segments)
     for row in table["values"]:
         row["segment"] = numbers[row["value"]]
@@ -78,12 +84,12 @@ def _measured(volume: Volume, job: Job, segments: Sequence[Segment], survey: Sur
     if any(image.position is None or image.orientation is None for image in volume.images):
         raise CasestoreError(seg_dicom.NO_PLACE)
     seg_dicom.check([_source(SeriesFile.objects.get(pk=volume.images[0].file_id))])
-    with job.made(seg_dicom.extent_of(segments, survey, volume.size).pixel_bytes, _nothing) as content:
+    with job.made(seg_dicom.extent_of(segments, survey, volume.size).pixel_bytes, _no_pixels) as content:
         yield Member(f"{volume.name}-label.dcm", content)
 
 
-def _nothing(spool: BinaryIO) -> Deflated:
-    return joined([])
+def _no_pixels(pieces: Pieces) -> None:
+    """Of a segmentation that is only measured."""
 
 
 def _segmentation(volume: Volume, job: Job, segments: Sequence[Segment], survey: Survey) -> seg_dicom.DicomSegmentation:
@@ -107,21 +113,20 @@ def _files(volume: Volume) -> dict[int, SeriesFile]:
     return {number: files[pk] for pk, number in first.items()}
 
 
-def _copied(file: SeriesFile, number: int, spool: BinaryIO) -> Deflated:
+def _copy(file: SeriesFile, number: int, pieces: Pieces) -> None:
     """Raises CasestoreError where the file is not byte for byte what was received."""
-    digest, pieces = hashlib.sha256(), []
+    digest = hashlib.sha256()
     try:
         with default_storage.open(file.storage_key) as source:
             while chunk := source.read(CHUNK):
                 digest.update(chunk)
-                pieces.append(spooled(chunk, spool))
+                pieces.add(chunk)
     except FileNotFoundError:
         pass
     if digest.hexdigest() != file.sha256:
         raise CasestoreError(
             f"The DICOM file of image {number} of series {file.series.series_uid} is missing or damaged."
         )
-    return joined(pieces)
 
 
 def _sources(volume: Volume, job: Job) -> list[Any]:
@@ -150,9 +155,7 @@ def _identity(volume: Volume, job: Job) -> str:
     return "/".join(map(str, parts))
 
 
-def _pixels(made: seg_dicom.DicomSegmentation, job: Job, spool: BinaryIO) -> Deflated:
-    pieces = []
+def _add_pixels(made: seg_dicom.DicomSegmentation, job: Job, pieces: Pieces) -> None:
     for part in made.pixels():
         job.beat()
-        pieces.append(spooled(part, spool))
-    return joined(pieces)
+        pieces.add(part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from cases.deflate import piece_of
@@ -22,11 +23,9 @@ def volume_files(volume: Volume, job: Job) -> Iterator[Member]:
 
 
 def label_files(volume: Volume, job: Job, told: dict[str, Any]) -> Iterator[Member]:
-    for found in label_maps(volume, job, told, ".nii"):
-        start = header(
-            geometry=volume.geometry, size=volume.size, channels=1, element_type=found.element_type, labels=True
-        )
-        yield headed(f"{found.name}.nii", start, found.content, found.made_of)
+    start = partial(header, geometry=volume.geometry, size=volume.size, channels=1, labels=True)
+    for found in label_maps(volume, job, told, ".nii", lambda kind: start(element_type=kind)):
+        yield found.file
     if not job.isolated:
         table = dump(value_table(job.segments_of(volume, named_only=True)), indent=True) + b"\n"
         yield Member(f"{volume.name}-label.json", piece_of(table))

@@ -54,9 +54,14 @@ def label_files(volume: Volume, job: Job, told: dict[str, Any]) -> Iterator[Memb
     values = [segment.value for segment in segments]
     width, height, depth = volume.size
     size = width * height * depth * count * np.dtype(element_type(values)).itemsize
-    with job.made(
+    with job.member(
+        name,
         size,
-        lambda file: seg_nrrd.voxels(segments=segments, survey=survey, size=volume.size, spool=file, on_slice=job.beat),
-    ) as content:
+        lambda pieces: seg_nrrd.add_voxels(
+            pieces, segments=segments, survey=survey, size=volume.size, on_slice=job.beat
+        ),
+        header=header,
         # The header says their layers.
-        yield headed(name, header, content, ["segments", *job.labels_made_of(volume)])
+        made_of=["segments", *job.labels_made_of(volume)],
+    ) as file:
+        yield file
