@@ -6,7 +6,7 @@ import celery
 
 from cases.services.bin import purge_bin
 from cases.services.series import import_upload
-from cases.services.volumes import sweep_volumes
+from cases.services.sweeping import sweep_files
 from casestore.tasks.services import run_task
 
 
@@ -20,6 +20,6 @@ def purge_deleted_cases() -> None:
     purge_bin()
 
 
-@celery.shared_task(name="cases.sweep_volumes")
-def sweep_stored_volumes() -> None:
-    sweep_volumes()
+@celery.shared_task(name="cases.sweep_files")
+def sweep_stored_files() -> None:
+    sweep_files()

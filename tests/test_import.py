@@ -19,6 +19,7 @@ from django.db import connections
 from pydicom.uid import RLELossless
 
 from cases.models import Case, Series, SeriesFile, SeriesImage, StoredVolume
+from cases.services.series import delete_series
 from cases.services.series_import import ImportReport, import_dicom
 from casestore.accounts.models import Domain
 from tests.dicom import SERIES_UID, image, write, write_series
@@ -175,6 +176,42 @@ def test_collisions_change_nothing(
     assert all(says in reason for _, reason in report.refused)
     assert len(report.refused) == (4 if together else 2)
     assert len(stored_files()) == SeriesFile.objects.count() + StoredVolume.objects.count()
+
+
+def test_copies_that_the_series_did_not_take_are_removed(world: World, tmp_path: Path) -> None:
+    """Of files whose images it had, of the same file twice, and of a whole import that it refused."""
+    write_series(tmp_path / "in", range(1, 4))
+    run(tmp_path / "in")
+    assert run(tmp_path / "in").skipped == 3
+    assert len(copies()) == 3
+    write(image(4), tmp_path / "twice" / "a.dcm")
+    write(image(4), tmp_path / "twice" / "b.dcm")
+    report = run(tmp_path / "twice")
+    assert (report.imported, report.skipped) == (1, 1)
+    write(image(5), tmp_path / "refused" / "a.dcm")
+    write(image(1, np.zeros((4, 6), np.int16)), tmp_path / "refused" / "b.dcm")
+    assert len(run(tmp_path / "refused").refused) == 2
+    assert len(copies()) == SeriesFile.objects.count() == 4
+
+
+def copies() -> list[Path]:
+    return [path for path in stored_files() if path.suffix == ".dcm"]
+
+
+def test_a_series_that_went_while_its_files_were_read_comes_anew(world: World, tmp_path: Path) -> None:
+    write_series(tmp_path / "in", range(1, 4))
+    run(tmp_path / "in")
+    known = state()
+
+    def forget(done: int, total: int) -> None:
+        if done == total:
+            delete_series(series=Series.objects.get(series_uid=SERIES_UID))
+
+    domain = Domain.objects.get(name=DOMAIN)
+    report = import_dicom([tmp_path / "in"], domain=domain, spool=tmp_path / "spool", on_progress=forget)
+    assert report.imported == 3
+    assert state() == known
+    assert all(default_storage.exists(key) for key in SeriesFile.objects.values_list("storage_key", flat=True))
 
 
 def test_another_domain(world: World, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ import SimpleITK
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.db import connection, connections
+from ulid import ULID
 
 from cases.image_numbers import PartialVolume
 from cases.models import Blob, Series, SeriesFile, StoredVolume
-from cases.services.volumes import sweep_volumes
+from cases.services.sweeping import sweep_files
+from casestore import ids
 from casestore.embedded.places import ROOT
 from casestore.tasks.models import Task
 from casestore.tasks.services import Progress, Superseded, claim, run_task
@@ -344,10 +347,31 @@ def test_volumes_without_a_row_are_swept(world: World, cases: list[str]) -> None
     os.utime(old, (a_while_ago, a_while_ago))
     for row in StoredVolume.objects.all():
         os.utime(default_storage.path(row.storage_key), (a_while_ago, a_while_ago))
-    assert sweep_volumes() == 1
+    assert sweep_files() == 1
     assert not old.exists()
     assert young.exists()
     assert all(default_storage.exists(row.storage_key) for row in StoredVolume.objects.all())
+
+
+def test_copies_without_a_row_are_swept(world: World, cases: list[str]) -> None:
+    """What a killed import leaves: its own files, or one beside those that have rows."""
+    long_ago = datetime.now(UTC) - timedelta(days=2)
+    used = Path(default_storage.path(SeriesFile.objects.first().storage_key))  # type: ignore[union-attr]
+    # As if it had come then.
+    folder = used.parent.rename(used.parent.with_name(str(ULID.from_datetime(long_ago)).lower()))
+    for row in SeriesFile.objects.filter(storage_key__startswith=f"dicom/{used.parent.name}/"):
+        SeriesFile.objects.filter(pk=row.pk).update(storage_key=f"dicom/{folder.name}/{Path(row.storage_key).name}")
+    before = set(folder.iterdir())
+    old, young = folder / "old.dcm", folder / ".young.part"
+    fresh = folder.with_name(ids.new_id())
+    fresh.mkdir()
+    for path in (old, young, fresh / "coming.dcm"):
+        path.write_bytes(b"x")
+    for path in (*before, old, fresh / "coming.dcm"):
+        os.utime(path, (long_ago.timestamp(), long_ago.timestamp()))
+    assert sweep_files() == 1
+    assert set(folder.iterdir()) == {*before, young}
+    assert (fresh / "coming.dcm").exists()
 
 
 def test_a_part_of_another_type_than_its_series(world: World, tmp_path: Path) -> None:

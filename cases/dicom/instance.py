@@ -78,5 +78,4 @@ class Instance:
     layout: PixelLayout
     native: NativePixels | None
     frames: list[Frame]
-    header: SeriesHeader
     warnings: list[str]

@@ -17,7 +17,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 
 from cases.dicom import header
 from cases.dicom.errors import DicomRefused
-from cases.dicom.instance import Frame, Instance, PixelLayout
+from cases.dicom.instance import Frame, Instance, PixelLayout, SeriesHeader
 from cases.dicom.native import NativePixels
 from cases.dicom.rescale import rescaled_range
 from cases.dicom.source import Source, open_header, open_source
@@ -76,6 +76,12 @@ def read_instance(
         raise DicomRefused("damaged", f"Its header is damaged ({type(error).__name__}).") from None
 
 
+def read_header(file: BinaryIO) -> SeriesHeader:
+    """What a file says of its series. Raises DicomRefused."""
+    with open_header(file) as (dataset, _):
+        return header.series_header(dataset)
+
+
 def decode_frames(file: BinaryIO, indices: Sequence[int]) -> Iterator[np.ndarray]:
     """The images of these frames (from 0), (rows, columns) or (rows, columns, 3), as stored, not rescaled.
 
@@ -107,7 +113,6 @@ def _instance(source: Source, on_image: Callable[[Frame, np.ndarray], None]) -> 
         layout=pixels.layout,
         native=pixels.native,
         frames=frames,
-        header=header.series_header(dataset),
         warnings=list(dict.fromkeys(warnings)),
     )
 

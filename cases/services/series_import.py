@@ -7,29 +7,26 @@ depends on all images.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO, cast
 
-from django.core.files import File
 from django.core.files.storage import default_storage
 from django.db import transaction
 
 from cases.dicom.errors import DicomRefused
-from cases.dicom.files import SourceFile, group_by_series, iter_dicom_files
-from cases.dicom.instance import Frame, Instance, PixelLayout
-from cases.dicom.reader import read_instance
-from cases.dicom.source import buffered
+from cases.dicom.files import group_by_series, iter_dicom_files
+from cases.dicom.instance import Frame, PixelLayout
+from cases.dicom.reader import read_header
 from cases.geometry import volume_geometry
 from cases.image_numbers import format_image_numbers
 from cases.models import Case, RevisionSeries, Series, SeriesFile, SeriesImage
 from cases.services.cases import copy_patient
-from cases.services.volumes import THREADS, SliceSpool, lock_series, store_volume, voxel_type
-from casestore import clock, ids
+from cases.services.intake import Intake, Received
+from cases.services.volumes import SliceSpool, lock_series, store_volume, voxel_type
+from casestore import clock
 from casestore.accounts.models import Domain
 
 logger = logging.getLogger(__name__)
@@ -37,8 +34,8 @@ logger = logging.getLogger(__name__)
 MAX_WARNINGS = 50
 BATCH = 1000
 
-# A file, what was read of it, and those of its frames that the series does not have yet.
-Fresh = tuple[SourceFile, Instance, list[Frame]]
+# A file, and those of its frames that the series does not have yet.
+Fresh = tuple[Received, list[Frame]]
 
 
 @dataclass
@@ -82,32 +79,36 @@ def import_dicom(
     groups = group_by_series(iter_dicom_files(paths, spool, refuse, name_members=name_members), refuse)
     total, done = sum(map(len, groups.values())), 0
     for series_uid, sources in sorted(groups.items()):
-        read = []
-        with SliceSpool(spool) as slices:
+        try:
+            series_domain = domain(series_uid) if callable(domain) else domain
+            with SliceSpool(spool) as slices, Intake(_fingerprints(series_uid), slices.keep) as intake:
+                read: list[Received] = []
+                for source, outcome in intake.read(sources):
+                    if isinstance(outcome, DicomRefused):
+                        refuse(source.name, outcome.sentence)
+                    else:
+                        read.append(outcome)
+                    done += 1
+                    on_progress(done, total)
+                if not read:
+                    continue
+                added = add_to_series(series_uid, read, intake, domain=series_domain)
+                report.imported += added
+                report.skipped += len(read) - added
+                if added:
+                    report.series.add(series_uid)
+                    _fill_cache(series_uid, slices)
+        except SeriesRefused as refusal:
+            told = {name for name, _ in report.refused}
             for source in sources:
-                try:
-                    with source.path.open("rb") as file:
-                        content = buffered(file, os.fstat(file.fileno()).st_size)
-                        read.append((source, read_instance(content, slices.keep)))
-                except DicomRefused as refusal:
-                    refuse(source.name, refusal.sentence)
-                done += 1
-                on_progress(done, total)
-            if not read:
-                continue
-            try:
-                series_domain = domain(series_uid) if callable(domain) else domain
-                added = add_to_series(series_uid, read, domain=series_domain)
-            except SeriesRefused as refusal:
-                for source, _ in read:
+                if source.name not in told:
                     refuse(source.name, str(refusal))
-                continue
-            report.imported += added
-            report.skipped += len(read) - added
-            if added:
-                report.series.add(series_uid)
-                _fill_cache(series_uid, slices)
     return report
+
+
+def _fingerprints(series_uid: str) -> dict[int, str]:
+    """Of the images that the series has, by their numbers."""
+    return dict(SeriesImage.objects.filter(series__series_uid=series_uid).values_list("number", "sha256"))
 
 
 def _fill_cache(series_uid: str, slices: SliceSpool) -> None:
@@ -122,44 +123,41 @@ def _fill_cache(series_uid: str, slices: SliceSpool) -> None:
         logger.warning("a volume could not be stored for exports: %s", type(error).__name__)
 
 
-def add_to_series(series_uid: str, read: Sequence[tuple[SourceFile, Instance]], *, domain: Domain) -> int:
+def add_to_series(series_uid: str, read: Sequence[Received], intake: Intake, *, domain: Domain) -> int:
     """Adds what is new, all of it or nothing; returns the number of files added. Raises SeriesRefused."""
-    stored: list[str] = []
-    try:
-        with transaction.atomic():
-            lock_series(series_uid)
-            return _add(series_uid, read, domain, stored)
-    except BaseException:
-        for key in stored:
-            default_storage.delete(key)
-        raise
+    with transaction.atomic():
+        lock_series(series_uid)
+        added = _add(series_uid, read, intake, domain)
+        # Before the commit, whose outcome may stay unknown: a file without a row is swept, a row without one is a loss.
+        intake.keep(added)
+        return len(added)
 
 
-def _add(series_uid: str, read: Sequence[tuple[SourceFile, Instance]], domain: Domain, stored: list[str]) -> int:
+def _add(series_uid: str, read: Sequence[Received], intake: Intake, domain: Domain) -> list[Received]:
     # NO KEY: a revision that refers to the series meanwhile must not wait for us, as we may wait for its case.
     series = Series.objects.select_for_update(no_key=True).filter(series_uid=series_uid).first()
     if series is not None and series.domain_id != domain.name:
         raise SeriesRefused("The series belongs to another domain.")
     known = {} if series is None else dict(series.image_set.values_list("number", "sha256"))
-    _check_layout(series, [instance.layout for _, instance in read])
+    _check_layout(series, [one.instance.layout for one in read])
     fresh: list[Fresh] = []
-    for source, instance in read:
-        new = [frame for frame in instance.frames if frame.number not in known]
-        for frame in instance.frames:
+    for one in read:
+        new = [frame for frame in one.instance.frames if frame.number not in known]
+        for frame in one.instance.frames:
             if known.setdefault(frame.number, frame.sha256) != frame.sha256:
                 raise SeriesRefused(f"Two images of the series have the number {frame.number} but differ.")
         if new:
-            fresh.append((source, instance, new))
+            fresh.append((one if one.key else intake.copy(one), new))
     if not fresh:
-        return 0
+        return []
     if series is None:
-        layout = read[0][1].layout
+        layout = read[0].instance.layout
         series = Series(series_uid=series_uid, domain=domain, width=layout.width, height=layout.height)
         series.save(force_insert=True)
-    _store_files(series, fresh, stored)
-    _take_header(series, [(instance, frames) for _, instance, frames in fresh])
-    _work_out(series, [warning for _, instance, _ in fresh for warning in instance.warnings])
-    return len(fresh)
+    _add_rows(series, fresh)
+    _take_header(series, fresh)
+    _work_out(series, [warning for one, _ in fresh for warning in one.instance.warnings])
+    return [one for one, _ in fresh]
 
 
 def _check_layout(series: Series | None, layouts: Sequence[PixelLayout]) -> None:
@@ -184,36 +182,21 @@ def _describe(layout: PixelLayout) -> str:
     return f"{layout.width} x {layout.height} {kind}"
 
 
-def _store_file(key: str, path: Path) -> tuple[int, str]:
-    """Size and SHA-256 of the file, which then is in the storage."""
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.tell()
-        file.seek(0)
-        default_storage.save(key, File(file))
-    return size, sha256
-
-
-def _store_files(series: Series, fresh: Sequence[Fresh], stored: list[str]) -> None:
-    """Keeps the files byte for byte, under names of ours, and a row for each of them and of their new images."""
-    keys = [f"dicom/{series.pk}/{ids.new_id()}.dcm" for _ in fresh]
-    stored += keys
-    # Waiting for the disk takes longest; several files wait at once.
-    with ThreadPoolExecutor(THREADS) as pool:
-        done = list(pool.map(_store_file, keys, [source.path for source, _, _ in fresh]))
+def _add_rows(series: Series, fresh: Sequence[Fresh]) -> None:
+    """A row for each file, and for each of its new images."""
     files = [
         SeriesFile(
             series=series,
-            sop_instance_uid=instance.sop_instance_uid,
-            sop_class_uid=instance.sop_class_uid,
-            transfer_syntax=instance.transfer_syntax,
-            storage_key=key,
-            size=size,
-            sha256=sha256,
-            pixels_start=instance.native.start if instance.native else None,
-            bits_stored=instance.native.bits if instance.native else None,
+            sop_instance_uid=one.instance.sop_instance_uid,
+            sop_class_uid=one.instance.sop_class_uid,
+            transfer_syntax=one.instance.transfer_syntax,
+            storage_key=one.key,
+            size=one.size,
+            sha256=one.sha256,
+            pixels_start=one.instance.native.start if one.instance.native else None,
+            bits_stored=one.instance.native.bits if one.instance.native else None,
         )
-        for key, (size, sha256), (_, instance, _) in zip(keys, done, fresh, strict=True)
+        for one, _ in fresh
     ]
     SeriesFile.objects.bulk_create(files, batch_size=BATCH)
     images = (
@@ -234,7 +217,7 @@ def _store_files(series: Series, fresh: Sequence[Fresh], stored: list[str]) -> N
             integral=frame.integral,
             sha256=frame.sha256,
         )
-        for row, (_, _, frames) in zip(files, fresh, strict=True)
+        for row, (_, frames) in zip(files, fresh, strict=True)
         for frame in frames
     )
     SeriesImage.objects.bulk_create(images, batch_size=BATCH)
@@ -244,16 +227,18 @@ def _list(values: tuple[float, ...] | None) -> list[float] | None:
     return None if values is None else list(values)
 
 
-def _take_header(series: Series, added: Sequence[tuple[Instance, Sequence[Frame]]]) -> None:
+def _take_header(series: Series, fresh: Sequence[Fresh]) -> None:
     """What a series says of itself is what its lowest-numbered image says, in whatever order they come."""
-    number, instance = min(
-        ((min(frame.number for frame in frames), instance) for instance, frames in added),
-        key=lambda pair: pair[0],
+    number, first = min(
+        ((min(frame.number for frame in frames), one) for one, frames in fresh), key=lambda pair: pair[0]
     )
-    series.channels, series.stored_type = instance.layout.channels, instance.layout.dtype
+    layout = first.instance.layout
+    series.channels, series.stored_type = layout.channels, layout.dtype
     if series.header_number is not None and series.header_number <= number:
         return
-    header, patient = instance.header, instance.header.patient
+    with default_storage.open(first.key) as file:
+        header = read_header(cast(BinaryIO, file))
+    patient = header.patient
     series.header_number = number
     series.study_uid = header.study_uid
     series.modality = header.modality

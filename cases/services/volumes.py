@@ -18,6 +18,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryFile
+from threading import Lock
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -44,8 +45,7 @@ logger = logging.getLogger(__name__)
 THREADS = min(4, os.cpu_count() or 1)
 # When a volume was last used is known to the hour.
 NOTED = timedelta(hours=1)
-# A file without a row for so long will not get one.
-ORPHANED = timedelta(days=1)
+FOLDER = "volumes"
 
 
 class DamagedFile(CasestoreError):
@@ -61,33 +61,26 @@ class SliceSpool(AbstractContextManager["SliceSpool"]):
     def __init__(self, folder: Path) -> None:
         self._file = TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115  closed by __exit__
         self._end = 0
-        self._pool = ThreadPoolExecutor(THREADS)
-        self._waiting: deque[tuple[tuple[str, str], Future[Slice]]] = deque()
+        self._lock = Lock()
         self._places: dict[tuple[str, str], tuple[int, int, int, int, int]] = {}
 
     def keep(self, frame: Frame, image: np.ndarray) -> None:
+        """From any thread. Where the disk is full it is not kept, and decoded once more later."""
         kind = element_type(frame.minimum, frame.maximum, frame.integral, 3 if image.ndim == 3 else 1)
-        voxels = convert(image, frame.slope, frame.intercept, kind)
-        self._waiting.append(((frame.sha256, kind), self._pool.submit(compress_slice, voxels)))
-        while len(self._waiting) > 2 * THREADS:
-            self._settle()
+        kept = compress_slice(convert(image, frame.slope, frame.intercept, kind))
+        length = len(kept.piece)
+        with self._lock, suppress(OSError):
+            if os.pwrite(self._file.fileno(), kept.piece, self._end) == length:
+                self._places[frame.sha256, kind] = (self._end, length, kept.size, kept.crc, kept.check)
+                self._end += length
 
     def find(self, image: SeriesImage, kind: str) -> Slice | None:
-        while self._waiting:
-            self._settle()
         if (found := self._places.get((image.sha256, kind))) is None:
             return None
         offset, length, size, crc, check = found
         return Slice(os.pread(self._file.fileno(), length, offset), size, crc, check)
 
-    def _settle(self) -> None:
-        key, future = self._waiting.popleft()
-        image = future.result()
-        self._places[key] = (self._end, len(image.piece), image.size, image.crc, image.check)
-        self._end += self._file.write(image.piece)
-
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
         self._file.close()
 
 
@@ -105,7 +98,7 @@ def store_volume(
         images.reverse()
     kind = voxel_type(images, series.channels)
     old = StoredVolume.objects.filter(series=series).first()
-    growing = GrowingFile(f"volumes/{series.pk}/{ids.new_id()}.nrrd", "new")
+    growing = GrowingFile(f"{FOLDER}/{series.pk}/{ids.new_id()}.nrrd", "new")
     try:
         with growing.path.open("xb") as file, _kept(old, kind, spool) as kept:
             writer = SliceWriter(file, _header(series, kind, images))
@@ -329,28 +322,6 @@ def _make_room(newest: StoredVolume) -> None:
         excess -= row.size
         row.delete()
     transaction.on_commit(lambda: _delete(gone))
-
-
-def sweep_volumes() -> int:
-    """Removes what a crash left between a file and its row; how many. A young file may be about to get its row."""
-    before = clock.now() - ORPHANED
-    swept = 0
-    for folder in _listed("volumes")[0]:
-        names = [f"volumes/{folder}/{name}" for name in _listed(f"volumes/{folder}")[1]]
-        known = set(StoredVolume.objects.filter(storage_key__in=names).values_list("storage_key", flat=True))
-        for name in names:
-            with suppress(FileNotFoundError):
-                if name not in known and default_storage.get_modified_time(name) < before:
-                    default_storage.delete(name)
-                    swept += 1
-    return swept
-
-
-def _listed(folder: str) -> tuple[list[str], list[str]]:
-    try:
-        return default_storage.listdir(folder)
-    except FileNotFoundError:
-        return [], []
 
 
 def _delete(keys: Iterable[str]) -> None:

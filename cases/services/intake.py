@@ -1,0 +1,98 @@
+"""The files of one series on their way in: read, decoded, compressed and copied, several at once.
+
+A copy lies in the storage before its row does. It stays only if the series took it; what a crash leaves is swept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+import numpy as np
+from django.core.files import File
+from django.core.files.storage import default_storage
+
+from cases.dicom.errors import DicomRefused
+from cases.dicom.files import SourceFile
+from cases.dicom.instance import Frame, Instance
+from cases.dicom.reader import read_instance
+from cases.dicom.source import buffered
+from cases.services.volumes import THREADS
+from casestore import ids
+
+FOLDER = "dicom"
+# Some of them wait for the disk.
+AT_ONCE = 2 * THREADS
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A file that was read. `key` is where its copy lies, of so many bytes; empty where the series had its images."""
+
+    source: SourceFile
+    instance: Instance
+    key: str
+    size: int
+    sha256: str
+
+
+class Intake(AbstractContextManager["Intake"]):
+    """Removes, at its end, the copies that were not kept."""
+
+    def __init__(self, known: Mapping[int, str], on_image: Callable[[Frame, np.ndarray], None]) -> None:
+        """`known`: the fingerprints of images that the series has, by number; `on_image` is called in any thread."""
+        self._known, self._on_image = known, on_image
+        self._folder = f"{FOLDER}/{ids.new_id()}"
+        self._copies: set[str] = set()
+
+    def read(self, sources: Iterable[SourceFile]) -> Iterator[tuple[SourceFile, Received | DicomRefused]]:
+        """What became of each, in their order."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            waiting: deque[tuple[SourceFile, Future[Received | DicomRefused]]] = deque()
+            for source in sources:
+                waiting.append((source, pool.submit(self._receive, source)))
+                if len(waiting) > 2 * AT_ONCE:
+                    source, future = waiting.popleft()
+                    yield source, future.result()
+            for source, future in waiting:
+                yield source, future.result()
+
+    def _receive(self, source: SourceFile) -> Received | DicomRefused:
+        try:
+            with source.path.open("rb") as file:
+                content = buffered(file, os.fstat(file.fileno()).st_size)
+                instance = read_instance(content, self._on_image)
+                if all(self._known.get(frame.number) == frame.sha256 for frame in instance.frames):
+                    return Received(source, instance, "", 0, "")
+                return self._copied(source, instance, content)
+        except DicomRefused as refusal:
+            return refusal
+
+    def _copied(self, source: SourceFile, instance: Instance, content: BinaryIO) -> Received:
+        content.seek(0)
+        sha256 = hashlib.file_digest(cast(io.BytesIO, content), "sha256").hexdigest()
+        size = content.tell()
+        content.seek(0)
+        key = f"{self._folder}/{ids.new_id()}.dcm"
+        self._copies.add(key)
+        default_storage.save(key, File(content))
+        return Received(source, instance, key, size, sha256)
+
+    def copy(self, received: Received) -> Received:
+        """Of a file whose images the series had when it was read, and has no more."""
+        with received.source.path.open("rb") as file:
+            return self._copied(received.source, received.instance, file)
+
+    def keep(self, received: Iterable[Received]) -> None:
+        self._copies.difference_update(one.key for one in received)
+
+    def __exit__(self, *_: object) -> None:
+        for key in self._copies:
+            default_storage.delete(key)

@@ -1,0 +1,58 @@
+"""Files that a crash left between themselves and their rows.
+
+A file comes first, its row after it; so a young file may be about to get its row, and an old one without will not.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import timedelta
+
+from django.core.files.storage import default_storage
+from django.db.models import Model
+
+from cases.models import SeriesFile, StoredVolume
+from cases.services.intake import FOLDER as COPIES
+from cases.services.volumes import FOLDER as VOLUMES
+from casestore import clock, ids
+
+ORPHANED = timedelta(days=1)
+# Folders of imports are as many as the series that ever came; the hourly sweep need not look at those of last week.
+FORGOTTEN = timedelta(days=7)
+
+
+def sweep_files() -> int:
+    """Removes copies of DICOM files and volumes that nothing refers to; how many."""
+    swept = 0
+    now = clock.now()
+    for folder in _folders(COPIES):
+        made = ids.made_at(folder)
+        if made is not None and ORPHANED < now - made < FORGOTTEN:
+            swept += _sweep(f"{COPIES}/{folder}", SeriesFile)
+    for folder in _folders(VOLUMES):
+        swept += _sweep(f"{VOLUMES}/{folder}", StoredVolume)
+    return swept
+
+
+def _sweep(folder: str, model: type[Model]) -> int:
+    before = clock.now() - ORPHANED
+    names = [f"{folder}/{name}" for name in _listed(folder)[1]]
+    known = set(model._default_manager.filter(storage_key__in=names).values_list("storage_key", flat=True))
+    swept = 0
+    for name in names:
+        with suppress(FileNotFoundError):
+            if name not in known and default_storage.get_modified_time(name) < before:
+                default_storage.delete(name)
+                swept += 1
+    return swept
+
+
+def _folders(folder: str) -> list[str]:
+    return _listed(folder)[0]
+
+
+def _listed(folder: str) -> tuple[list[str], list[str]]:
+    try:
+        return default_storage.listdir(folder)
+    except FileNotFoundError:
+        return [], []
