@@ -192,6 +192,9 @@ def test_copies_that_the_series_did_not_take_are_removed(world: World, tmp_path:
     write(image(1, np.zeros((4, 6), np.int16)), tmp_path / "refused" / "b.dcm")
     assert len(run(tmp_path / "refused").refused) == 2
     assert len(copies()) == SeriesFile.objects.count() == 4
+    for row in SeriesFile.objects.all():
+        data = Path(default_storage.path(row.storage_key)).read_bytes()
+        assert (row.size, row.sha256) == (len(data), hashlib.sha256(data).hexdigest())
 
 
 def copies() -> list[Path]:

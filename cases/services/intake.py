@@ -78,7 +78,7 @@ class Intake(AbstractContextManager["Intake"]):
     def _copied(self, source: SourceFile, instance: Instance, content: BinaryIO) -> Received:
         content.seek(0)
         sha256 = hashlib.file_digest(cast(io.BytesIO, content), "sha256").hexdigest()
-        size = content.tell()
+        size = content.seek(0, os.SEEK_END)
         content.seek(0)
         key = f"{self._folder}/{ids.new_id()}.dcm"
         self._copies.add(key)
