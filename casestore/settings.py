@@ -175,7 +175,13 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "beat")
 # What a scheduler (`celery beat`, or a worker with --beat) asks for. One that nobody did within the hour comes again.
 CELERY_BEAT_SCHEDULE = {
     name: {"task": name, "schedule": 3600.0, "options": {"expires": 3600}}
-    for name in ("cases.purge_bin", "cases.sweep_files", "accounts.purge_answers", "tasks.sweep")
+    for name in (
+        "cases.purge_bin",
+        "cases.sweep_files",
+        "exports.forget_packed_cases",
+        "accounts.purge_answers",
+        "tasks.sweep",
+    )
 }
 
 REST_FRAMEWORK = {

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import struct
 import tarfile
-from dataclasses import astuple, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -27,6 +28,9 @@ LIMIT32, LIMIT16 = 0xFFFFFFFF, 0xFFFF
 # What the ZIP format can say of a time.
 EARLIEST, LATEST = datetime(1980, 1, 1, tzinfo=UTC), datetime(2107, 12, 31, 23, 59, 58, tzinfo=UTC)
 
+LOCAL_HEADER = struct.Struct("<4sHHHHHLLLHH")
+ZIP64_SIZES = struct.Struct("<HHQQ")
+
 State = dict[str, Any]
 
 
@@ -36,6 +40,10 @@ class Sink(Protocol):
     position: int
 
     def write(self, data: Any) -> object: ...
+
+    def read_at(self, place: int, size: int) -> bytes:
+        """Of what was written; fewer bytes where it ends."""
+        ...
 
 
 class ArchiveWriter(Protocol):
@@ -128,11 +136,15 @@ class _Member:
 
 
 class ZipWriter:
-    """No data descriptors, which some readers refuse: sizes and CRC stand before the content."""
+    """No data descriptors, which some readers refuse: sizes and CRC stand before the content.
+
+    So the directory at the end is made of the members' own headers, and nothing is held of them meanwhile.
+    """
 
     def __init__(self, sink: Sink, state: State | None = None) -> None:
         self._sink = sink
-        self._members = [] if state is None else [_Member(*member) for member in state["members"]]
+        self._start: int = sink.position if state is None else state["start"]
+        self._count: int = 0 if state is None else state["count"]
 
     def add(self, name: str, modified: datetime, content: Deflated) -> None:
         moment = min(max(modified.astimezone(UTC), EARLIEST), LATEST)
@@ -148,14 +160,21 @@ class ZipWriter:
         self._sink.write(_local_header(member))
         _copy(content, self._sink)
         self._sink.write(END)
-        self._members.append(member)
+        self._count += 1
 
     def state(self) -> State:
-        return {"members": [list(astuple(member)) for member in self._members]}
+        return {"start": self._start, "count": self._count}
+
+    def _members(self) -> Iterator[_Member]:
+        """As their headers in the sink have them."""
+        place = self._start
+        for _ in range(self._count):
+            member, place = _read_member(self._sink, place)
+            yield member
 
     def finish(self) -> None:
-        start, count = self._sink.position, len(self._members)
-        for member in self._members:
+        start, count = self._sink.position, self._count
+        for member in self._members():
             self._sink.write(_central_header(member))
         size = self._sink.position - start
         if count >= LIMIT16 or start >= LIMIT32 or size >= LIMIT32:
@@ -170,10 +189,9 @@ class ZipWriter:
 def _local_header(member: _Member) -> bytes:
     """APPNOTE 4.3.7."""
     zip64 = max(member.size, member.compressed) >= LIMIT32
-    extra = struct.pack("<HHQQ", 1, 16, member.size, member.compressed) if zip64 else b""
+    extra = ZIP64_SIZES.pack(1, 16, member.size, member.compressed) if zip64 else b""
     sizes = (LIMIT32, LIMIT32) if zip64 else (member.compressed, member.size)
-    fixed = struct.pack(
-        "<4sHHHHHLLLHH",
+    fixed = LOCAL_HEADER.pack(
         b"PK\x03\x04",
         ZIP64_VERSION if zip64 else DEFLATE_VERSION,
         member.flags,
@@ -186,6 +204,19 @@ def _local_header(member: _Member) -> bytes:
         len(extra),
     )
     return fixed + member.raw_name + extra
+
+
+def _read_member(sink: Sink, place: int) -> tuple[_Member, int]:
+    """The member whose local header is at `place`, and where it ends. Raises ValueError where there is none."""
+    header = sink.read_at(place, LOCAL_HEADER.size)
+    if len(header) < LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
+        raise ValueError("What was written is no zip archive any more.")
+    *_, time, date, crc, compressed, size, name_length, extra_length = LOCAL_HEADER.unpack(header)
+    rest = sink.read_at(place + LOCAL_HEADER.size, name_length + extra_length)
+    if extra_length:
+        *_, size, compressed = ZIP64_SIZES.unpack(rest[name_length:])
+    member = _Member(rest[:name_length].decode(), place, size, compressed, crc, time, date)
+    return member, place + len(header) + len(rest) + compressed
 
 
 def _central_header(member: _Member) -> bytes:

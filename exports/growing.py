@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
@@ -25,7 +26,7 @@ class GrowingArchive:
         self._kind = kind
         self._name = ids.new_id()
         self._growing = GrowingFile(key, self._name)
-        self._file: BinaryIO = self._growing.path.open("xb")
+        self._file: BinaryIO = self._growing.path.open("x+b")
         self._pool = ThreadPoolExecutor(1)
         self.position, self._digest = 0, Digest(self._pool)
         self._taken_over: GrowingFile | None = None
@@ -55,6 +56,10 @@ class GrowingArchive:
         self._file.write(data)
         self._digest.update(data)
         self.position += memoryview(data).nbytes
+
+    def read_at(self, place: int, size: int) -> bytes:
+        self._file.flush()
+        return os.pread(self._file.fileno(), size, place)
 
     def checkpoint(self) -> Checkpoint:
         """All that was added is in the file, where another process finds it."""

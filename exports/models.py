@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.db import models
 
 from casestore import clock
+from casestore.tasks.models import Task
 
 
 class ContentDigest(models.Model):
@@ -16,3 +19,18 @@ class ContentDigest(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class PackedCase(models.Model):
+    """What a manifest will say of a case, until its archive is whole and the task has ended."""
+
+    task = models.ForeignKey(Task, models.CASCADE, related_name="packed_cases")
+    position = models.PositiveIntegerField()
+    # Not jsonb, which does not keep the order of members.
+    told = models.TextField()
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["task", "position"], name="packed_case_once")]
+
+    def __str__(self) -> str:
+        return f"{self.task_id}/{self.position}"

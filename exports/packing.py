@@ -7,11 +7,12 @@ import traceback
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
+from textwrap import indent
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-import orjson
+from django.db import transaction
 from django.db.models import Count, Q
 
 from cases.deflate import piece_of
@@ -24,10 +25,12 @@ from casestore.errors import CasestoreError
 from casestore.json_text import dump
 from casestore.tasks.models import DownloadFileType, Task
 from casestore.tasks.services import Progress, Result, ends_task
-from exports.contents import Member, Volume, load_revision, volumes_of
+from exports.contents import Member, Volume, load_revision, spool, volumes_of
 from exports.formats import dicom_seg, meta_image, nifti, nrrd
 from exports.growing import GrowingArchive
 from exports.jobs import Job
+from exports.ledger import Ledger
+from exports.pieces import PORTION, Pieces
 
 logger = logging.getLogger(__name__)
 
@@ -49,51 +52,57 @@ def pack(task: Task, progress: Progress) -> Result:
     options, entries = task.parameters, task.parameters["entries"]
     # Of each claim its own: a worker that lost the task and does not know it yet harms no other.
     key = f"exports/{task.task_id}/{task.claimed_by or 'archive'}"
-    growing = GrowingArchive(key, options["compressionFormat"], task.checkpoint or None)
+    # A checkpoint of an earlier version is of no use.
+    checkpoint = task.checkpoint if "ledger" in task.checkpoint else None
+    growing = GrowingArchive(key, options["compressionFormat"], checkpoint)
     try:
-        # As text: the database does not keep the order of members.
-        told: list[dict[str, Any]] = orjson.loads(task.checkpoint["cases"]) if growing.resumed else []
+        ledger = Ledger(task, list(task.checkpoint["ledger"]) if growing.resumed else [])
         furthest = task.checkpoint.get("furthest", 0)
         if growing.resumed:
             # From now on its copy is what the next one goes on with.
-            _keep(progress, growing, told, furthest)
+            _keep(progress, growing, ledger, furthest)
+        else:
+            with transaction.atomic():
+                progress.beat()
+                ledger.forget()
         progress.expect(expected_bytes(entries))
-        done = sum(case.get("bytes", 0) for case in told)
-        for number, entry in list(enumerate(entries))[len(told) :]:
-            case = CasePacker(growing, entry, options, _Meter(progress, number, len(entries), done)).pack()
+        for number, entry in list(enumerate(entries))[len(ledger.cases) :]:
+            meter = _Meter(progress, number, len(entries), ledger.bytes)
+            case = CasePacker(growing, entry, options, meter).pack()
             if case["status"] == "failed" and options.get("strict"):
                 raise CasestoreError(f"{case['folder']}: {case['reason']}")
-            told.append(case)
-            done += case.get("bytes", 0)
-            furthest = _keep(progress, growing, told, furthest)
-        if all(case["status"] == "failed" for case in told):
-            raise CasestoreError(f"No case could be exported. {_reasons(told)}")
+            ledger.add(case)
+            furthest = _keep(progress, growing, ledger, furthest)
+        if not ledger.packed:
+            raise CasestoreError(f"No case could be exported. {_reasons(ledger.failed)}")
         progress.report(len(entries), "Writing the manifest.")
-        _add_manifest(growing, told, options)
+        _add_manifest(growing, ledger, options)
         growing.publish()
     except BaseException:
         # What there is so far is for whoever goes on; when the task has ended, its files are removed.
         growing.close()
         raise
     return Result(
-        _sentence(told),
+        _sentence(ledger),
         key,
         FILE_TYPES[options["compressionFormat"]],
         size=growing.position,
         sha256=growing.sha256,
-        results=[_result(case) for case in told],
+        results=[_result(case) for case in ledger.cases],
     )
 
 
-def _keep(progress: Progress, growing: GrowingArchive, told: Sequence[dict[str, Any]], furthest: int) -> int:
+def _keep(progress: Progress, growing: GrowingArchive, ledger: Ledger, furthest: int) -> int:
     """A checkpoint behind these cases; `furthest` is how many any attempt had done, before and, returned, after.
 
     An attempt that has to begin anew gets on only when it comes further than those before it: else a case that kills
     its worker would do so for ever.
     """
-    after = max(furthest, len(told))
-    state = growing.checkpoint() | {"cases": dump(told).decode(), "furthest": after}
-    progress.checkpoint(state, further=after > furthest)
+    after = max(furthest, len(ledger.cases))
+    state = growing.checkpoint() | {"ledger": ledger.cases, "furthest": after}
+    with transaction.atomic():
+        progress.checkpoint(state, further=after > furthest)
+        ledger.save()
     growing.let_go()
     return after
 
@@ -232,16 +241,21 @@ def expected_bytes(entries: Sequence[dict[str, Any]]) -> int:
     return total
 
 
-def _add_manifest(growing: GrowingArchive, told: Sequence[dict[str, Any]], options: dict[str, Any]) -> None:
+def _add_manifest(growing: GrowingArchive, ledger: Ledger, options: dict[str, Any]) -> None:
+    """Put together from what is told of each case: it may be larger than a worker's memory."""
     names = ("format", "labelPackType", "labelValues", "rasterizeShapes", "mhdLineEnding", "compressionFormat")
-    cases = [{name: value for name, value in case.items() if name != "bytes"} for case in told]
-    document = {
-        "version": MANIFEST_VERSION,
-        "options": {name: options[name] for name in names if name in options},
-        "cases": cases,
-    }
-    newest = max(datetime.fromisoformat(case["revisionDate"]) for case in told if case["status"] == "packed")
-    growing.archive.add("manifest.json", newest, piece_of(dump(document, indent=True) + b"\n"))
+    document = {"version": MANIFEST_VERSION, "options": {name: options[name] for name in names if name in options}}
+    text = dump(document, indent=True).removesuffix(b"\n}") + b',\n  "cases": ['
+    newest = max(datetime.fromisoformat(case["revisionDate"]) for case in ledger.packed)
+    with spool() as file:
+        pieces = Pieces(file)
+        for number, told in enumerate(ledger.told()):
+            text += b"," * bool(number) + indent(f"\n{told}", "    ").encode()
+            if len(text) >= PORTION:
+                pieces.add(text)
+                text = b""
+        pieces.add(text + b"\n  ]\n}\n")
+        growing.archive.add("manifest.json", newest, pieces.content)
 
 
 def _result(case: dict[str, Any]) -> dict[str, Any]:
@@ -249,14 +263,12 @@ def _result(case: dict[str, Any]) -> dict[str, Any]:
     return {name: case[name] for name in names if name in case}
 
 
-def _sentence(told: Sequence[dict[str, Any]]) -> str:
-    packed = [case for case in told if case["status"] == "packed"]
-    failed = [case for case in told if case["status"] == "failed"]
+def _sentence(ledger: Ledger) -> str:
+    packed, failed = ledger.packed, ledger.failed
     message = f"Exported {len(packed)} case{'s' if len(packed) != 1 else ''}."
     if failed:
         message += f" {len(failed)} left out: {_reasons(failed)}"
-    warned = sum(any(series["warnings"] for series in case["series"]) for case in packed)
-    if warned:
+    if warned := sum(case["warned"] for case in packed):
         message += f" {warned} with warnings about geometry; manifest.json says which."
     return message
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -37,6 +38,9 @@ class Sink(io.BytesIO):
     @property
     def position(self) -> int:
         return self.tell()
+
+    def read_at(self, place: int, size: int) -> bytes:
+        return bytes(self.getbuffer()[place : place + size])
 
 
 def of(chunks: list[object]) -> Deflated:
@@ -112,6 +116,10 @@ class FileSink:
 
     def write(self, data: bytes) -> None:
         self.position += self.file.write(data)
+
+    def read_at(self, place: int, size: int) -> bytes:
+        self.file.flush()
+        return os.pread(self.file.fileno(), size, place)
 
 
 @pytest.mark.parametrize("hole", [0, 5 * 2**30])

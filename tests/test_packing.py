@@ -33,9 +33,10 @@ from casestore.embedded.places import ROOT
 from casestore.tasks.models import Task
 from casestore.tasks.services import Progress, Superseded, claim, run_task
 from casestore.tasks.watching import MOST_ATTEMPTS
-from exports.models import ContentDigest
+from exports.models import ContentDigest, PackedCase
 from exports.packing import pack
 from exports.services import Wanted, find_cases, request_export, resolve
+from exports.tasks import forget_packed_cases
 from exports.verify import verify
 from tests.dicom import SERIES_UID, image, write_series
 from tests.test_export import export, make_case
@@ -395,7 +396,7 @@ def test_a_crash_costs_no_case_that_was_packed(world: World, cases: list[str], k
     with pytest.raises(Superseded):
         pack(task, Stop(task, after))
     task.refresh_from_db()
-    assert len(json.loads(task.checkpoint["cases"])) == after
+    assert len(task.checkpoint["ledger"]) == after
     # The cases that were packed cannot be packed any more: they must come from what there is.
     for number in range(after):
         remove_dicom(f"{SERIES_UID}.{number}")
@@ -472,12 +473,28 @@ def test_a_case_that_kills_its_worker_ends_the_task(world: World, cases: list[st
             pack(claimed, Stop(claimed, 2))
         task.refresh_from_db()
         attempts.append(task.attempts)
-        assert len(json.loads(task.checkpoint["cases"])) == 2
+        assert len(task.checkpoint["ledger"]) == 2
         Task.objects.update(claimed_by="")
         if not attempts[1:]:
             # Whoever goes on has nothing but the archive.
             remove_dicom(f"{SERIES_UID}.0")
     assert attempts == [1, 2, 3]
+
+
+def test_what_a_manifest_needs_is_written_once_and_forgotten(world: World, cases: list[str]) -> None:
+    """A checkpoint does not grow with the number of files, nor does a zip's."""
+    task = make_task(world, cases, compressionFormat="zip")
+    with pytest.raises(Superseded):
+        pack(task, Stop(task, 2))
+    task.refresh_from_db()
+    assert [row.position for row in PackedCase.objects.order_by("position")] == [0, 1]
+    assert "vol000" not in json.dumps(task.checkpoint)
+    whole = content(pack(task, Progress(task)))
+    assert [case["caseId"] for case in manifest(whole)["cases"]] == cases
+    Task.objects.update(claimed_by="us")
+    assert run_task(make_task(world, cases).task_id, pack)
+    forget_packed_cases()
+    assert {row.task_id for row in PackedCase.objects.all()} == {task.pk}
 
 
 def test_a_crash_before_the_end_is_told_costs_no_case(world: World, cases: list[str]) -> None:
