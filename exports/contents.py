@@ -156,7 +156,8 @@ def voxels_of(
     """
     series, numbers = volume.entry.series, [image.number for image in volume.images]
     with ExitStack() as stack:
-        row = _volume_of_all(series, len(numbers), anew=anew, check=check)
+        same_type = series.geometry.get("pixelType") == volume.element_type
+        row = _volume_of_all(series, len(numbers), anew=anew, check=check) if same_type else None
         if row is not None and row.element_type == volume.element_type:
             reader = stack.enter_context(open_volume(row))
             yield reader.pieces(numbers), row.sha256 if numbers == reader.numbers else ""

@@ -380,8 +380,10 @@ def test_a_part_of_another_type_than_its_series(world: World, tmp_path: Path) ->
     for number, value in ((1, 1), (2, 2), (3, 70000)):
         write_series(tmp_path / "in", [number], pixels=np.full((4, 6), value, np.int32))
     run(tmp_path / "in", spool=tmp_path)
+    StoredVolume.objects.all().delete()
     case = make_case(world, SERIES_UID, PartialVolume(2, 1, -1), [])
     _, data = packed(world, [case])
+    assert not StoredVolume.objects.exists(), "a volume of the whole series would be of no use"
     found = files(data)
     assert b"MET_SHORT" in found[f"{case}/vol000.mhd"]
     voxels = np.frombuffer(found[f"{case}/vol000.raw"], "<i2").reshape(2, 4, 6)
