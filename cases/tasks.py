@@ -5,6 +5,7 @@ from __future__ import annotations
 import celery
 
 from cases.services.bin import purge_bin
+from cases.services.blob_sweeping import sweep_blobs
 from cases.services.series import import_upload
 from cases.services.sweeping import sweep_files
 from casestore.tasks.services import run_task
@@ -23,3 +24,8 @@ def purge_deleted_cases() -> None:
 @celery.shared_task(name="cases.sweep_files")
 def sweep_stored_files() -> None:
     sweep_files()
+
+
+@celery.shared_task(name="cases.sweep_blobs")
+def sweep_unused_blobs() -> None:
+    sweep_blobs()

@@ -135,6 +135,9 @@ CASESTORE_ENVELOPE = environment.flag("CASESTORE_ENVELOPE")
 # Deleted cases can be restored for so many days; 0 keeps them for ever.
 CASESTORE_BIN_DAYS = environment.number("CASESTORE_BIN_DAYS", 30, minimum=0)
 
+# Label voxels that no label refers to are kept for so many days after they were last stored; 0 keeps them for ever.
+CASESTORE_BLOB_DAYS = environment.number("CASESTORE_BLOB_DAYS", 30, minimum=0)
+
 # So many exports of one user run at a time; the rest wait.
 CASESTORE_EXPORTS_PER_USER = environment.number("CASESTORE_EXPORTS_PER_USER", 2)
 # Results can be downloaded for so many days, and ended tasks are listed for so many; 0: for ever.
@@ -172,15 +175,18 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": CASESTORE_TASK_SECONDS 
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2}
 
 CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "beat")
-# What a scheduler (`celery beat`, or a worker with --beat) asks for. One that nobody did within the hour comes again.
+# What a scheduler (`celery beat`, or a worker with --beat) asks for, hourly or daily. One that nobody did by the next
+# time comes again.
 CELERY_BEAT_SCHEDULE = {
-    name: {"task": name, "schedule": 3600.0, "options": {"expires": 3600}}
-    for name in (
-        "cases.purge_bin",
-        "cases.sweep_files",
-        "exports.forget_packed_cases",
-        "accounts.purge_answers",
-        "tasks.sweep",
+    name: {"task": name, "schedule": seconds, "options": {"expires": seconds}}
+    for name, seconds in (
+        ("cases.purge_bin", 3600.0),
+        ("cases.sweep_files", 3600.0),
+        # Looks at every blob and its file: too many, in a large installation, to do it more often than it helps.
+        ("cases.sweep_blobs", 86400.0),
+        ("exports.forget_packed_cases", 3600.0),
+        ("accounts.purge_answers", 3600.0),
+        ("tasks.sweep", 3600.0),
     )
 }
 

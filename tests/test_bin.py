@@ -281,7 +281,7 @@ def test_purge_in_batches_by_command_and_by_task(world: World, capsys: pytest.Ca
 
 def test_what_the_scheduler_asks_for_exists(settings: Any) -> None:
     app.loader.import_default_modules()
-    assert len(settings.CELERY_BEAT_SCHEDULE) == 4
+    assert len(settings.CELERY_BEAT_SCHEDULE) == 6
     assert {entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values()} <= set(app.tasks)
 
 

@@ -9,16 +9,23 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import boto3
+import numpy as np
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from casestore import environment
+from cases.models import Blob
+from cases.services.blob_sweeping import sweep_blobs
+from cases.services.blobs import read_blob
+from casestore import clock, environment
+from casestore.errors import NotFound
 from tests.dicom import SERIES_UID, write_series
 from tests.installation import Installation, wait_for
+from tests.world import World
 
 pytestmark = pytest.mark.slow
 
@@ -125,6 +132,25 @@ def test_an_export_through_an_object_storage(installation: Installation, bucket:
     assert {key for key in keys() if key.startswith("exports/")} == exports
     installation.request("DELETE", f"/api/tasks/{task_id}", token=token)
     assert not {key for key in keys() if key.startswith(("exports/", "uploads/"))}
+
+
+def test_blobs_are_swept(world: World, server: str, bucket: Any, settings: Any) -> None:
+    options = environment.storage(f"s3://{BUCKET}/{PREFIX}?endpoint_url={server}&region=us-east-1", Path())
+    settings.STORAGES = {**settings.STORAGES, "default": options}
+    masks = [np.full((2, 2, 2), n) for n in range(2)]
+    gone, stays = (world.blob(mask) for mask in masks)
+    Blob.objects.filter(pk=gone).update(stored_at=clock.now() - timedelta(days=31))
+    row = Blob.objects.get(pk=gone)
+    assert sweep_blobs() == 1
+    assert [Path(found.key).name for found in bucket.objects.all()] == [stays]
+    with pytest.raises(NotFound):
+        read_blob(row)
+    # A file that has lost its row stays while it is young, and its blob can be stored once more.
+    Blob.objects.filter(pk=stays).delete()
+    assert sweep_blobs() == 0
+    assert world.blob(masks[1]) == stays
+    assert world.blob(masks[0]) == gone
+    assert {Path(found.key).name for found in bucket.objects.all()} == {gone, stays}
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///x", "http://x/y", "file://host/x", "file:x", "x", "s3://b?acl=public"])

@@ -19,6 +19,7 @@ class Blob(models.Model):
     size = models.BigIntegerField(help_text="bytes")
     storage_key = models.CharField(max_length=255)
     created_at = models.DateTimeField(default=clock.now, editable=False)
+    stored_at = models.DateTimeField(default=clock.now, editable=False, help_text="last; storing it again renews it")
 
     objects = BlobQuerySet.as_manager()
 

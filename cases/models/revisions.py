@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Collate
 
 from cases.models.blobs import Blob
 from cases.models.cases import Case
@@ -83,6 +85,14 @@ class Label(models.Model):
             models.UniqueConstraint(fields=["revision_series", "position"], name="label_position_once"),
             models.CheckConstraint(condition=Q(type__in=LabelType.values), name="label_type_known"),
             models.CheckConstraint(condition=Q(type=LabelType.VOXEL) | Q(blob=None), name="label_blob_only_of_voxels"),
+        ]
+        indexes: ClassVar = [
+            # Few have it: labels that came without their voxels, by the SHA-1 of these.
+            models.Index(
+                Collate(KeyTextTransform("voxels", "data"), "C"),
+                condition=Q(type=LabelType.VOXEL, blob=None),
+                name="label_awaited_voxels",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -59,8 +59,8 @@ def restore_case(*, user: User, case_id: str) -> Case:
 def purge_bin() -> int:
     """Deletes for good what has lain in the bin for CASESTORE_BIN_DAYS, a few cases in each transaction; how many.
 
-    Goes with them: revisions, labels, what else refers to the cases. Blobs stay, used or not: another case, or the next
-    revision of one, may name them.
+    Goes with them: revisions, labels, what else refers to the cases. Blobs stay until the sweep finds that no other
+    label refers to them.
     """
     if not settings.CASESTORE_BIN_DAYS:
         return 0

@@ -11,19 +11,24 @@ from referencing.exceptions import Unresolvable
 
 from cases.label_bits import byte_length
 from cases.models import Blob, Case, LabelType, Project
+from cases.services.blobs import hold_blobs
 from cases.services.partial_volumes import Entry
 from casestore.accounts.models import User
 from casestore.errors import MAX_PROBLEMS, BadRequest, InvalidBody, Problem
 
 
 def find_blobs(*, user: User, case: Case, entries: Sequence[Entry]) -> dict[str, Blob]:
-    """The blobs that the labels name, by SHA-1. Raises BadRequest for one that does not exist for this user."""
+    """The blobs that the labels name, by SHA-1; they stay until the transaction ends.
+
+    Raises BadRequest for one that does not exist for this user.
+    """
     wanted = {
         label["data"]["voxels"]: f"series[{i}].labels[{k}].data.voxels"
         for i, entry in enumerate(entries)
         for k, label in enumerate(entry.labels)
         if label["type"] == LabelType.VOXEL and label["data"]["voxels"] is not None
     }
+    hold_blobs(wanted)
     found = {blob.sha1: blob for blob in Blob.objects.usable_by(user, case).filter(pk__in=wanted)}
     for sha1, path in wanted.items():
         if sha1 not in found:

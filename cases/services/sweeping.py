@@ -5,7 +5,6 @@ A file comes first, its row after it; so a young file may be about to get its ro
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import timedelta
 
 from django.core.files.storage import default_storage
@@ -25,33 +24,39 @@ def sweep_files() -> int:
     """Removes copies of DICOM files and volumes that nothing refers to; how many."""
     swept = 0
     now = clock.now()
-    for folder in _folders(COPIES):
+    for folder in folders(COPIES):
         made = ids.made_at(folder)
         if made is not None and ORPHANED < now - made < FORGOTTEN:
             swept += _sweep(f"{COPIES}/{folder}", SeriesFile)
-    for folder in _folders(VOLUMES):
+    for folder in folders(VOLUMES):
         swept += _sweep(f"{VOLUMES}/{folder}", StoredVolume)
     return swept
 
 
 def _sweep(folder: str, model: type[Model]) -> int:
-    before = clock.now() - ORPHANED
-    names = [f"{folder}/{name}" for name in _listed(folder)[1]]
+    names = [f"{folder}/{name}" for name in listed(folder)[1]]
     known = set(model._default_manager.filter(storage_key__in=names).values_list("storage_key", flat=True))
     swept = 0
     for name in names:
-        with suppress(FileNotFoundError):
-            if name not in known and default_storage.get_modified_time(name) < before:
-                default_storage.delete(name)
-                swept += 1
+        if name not in known and is_old(name):
+            default_storage.delete(name)
+            swept += 1
     return swept
 
 
-def _folders(folder: str) -> list[str]:
-    return _listed(folder)[0]
+def is_old(name: str) -> bool:
+    """Whether a file has waited so long for its row that it will not come; not where the file is gone."""
+    try:
+        return default_storage.get_modified_time(name) < clock.now() - ORPHANED
+    except Exception:  # It is gone: whatever the storage raises.
+        return False
 
 
-def _listed(folder: str) -> tuple[list[str], list[str]]:
+def folders(folder: str) -> list[str]:
+    return listed(folder)[0]
+
+
+def listed(folder: str) -> tuple[list[str], list[str]]:
     try:
         return default_storage.listdir(folder)
     except FileNotFoundError:

@@ -10,6 +10,7 @@ from django.db.models import Prefetch
 
 from cases.models import Blob, Case, Label, LabelType, Project, Revision, RevisionSeries, Series
 from cases.models.cases import MAX_TAG_LENGTH
+from cases.services.blobs import hold_blobs
 from cases.services.cases import Draft, write_revisions
 from cases.services.partial_volumes import Entry
 from casestore.errors import BadRequest
@@ -28,13 +29,15 @@ class CaseImporter(Importer):
         self.projects: dict[str, Project] = {}
 
     def prepare(self, values: Sequence[dict[str, Any]]) -> None:
-        """A few statements for the whole batch; its cases that are here are held until it ends."""
+        """A few statements for the whole batch; its cases and blobs that are here are held until it ends."""
         uids = {entry["seriesUid"] for value in values for entry in _entries(value)}
-        sha1s = {sha1 for value in values for entry in _entries(value) for sha1 in map(voxels_of, entry["labels"])}
+        labels = [label for value in values for entry in _entries(value) for label in entry["labels"]]
+        sha1s = {sha1 for label in labels if (sha1 := voxels_of(label)) is not None}
         series = {row.series_uid: row for row in Series.objects.filter(series_uid__in=uids)}
-        blobs = {blob.sha1: blob for blob in Blob.objects.filter(pk__in=sha1s - {None})}
-        self.resolver = Resolver(series, blobs)
         self.there = {case.case_id: case for case in _held([value["caseId"] for value in values])}
+        hold_blobs(sha1s)
+        blobs = {blob.sha1: blob for blob in Blob.objects.filter(pk__in=sha1s)}
+        self.resolver = Resolver(series, blobs)
         self.written: set[str] = set()
 
     def put(self, value: dict[str, Any], place: Place, notes: list[str]) -> Outcome:

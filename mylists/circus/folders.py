@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 
 from django.conf import settings
 
-from cases.models import Blob, Series
+from cases.models import Series
 from cases.serializers.labels import SHA1
-from cases.services.blobs import store_blob
+from cases.services.blobs import renew_blobs, store_blob
 from cases.services.series_import import SeriesRefused, import_dicom
 from casestore.accounts.models import Domain
 from casestore.errors import CasestoreError
@@ -54,7 +54,8 @@ def import_blobs(folder: Path, report: Report, on_progress: Progress) -> None:
     paths = _files(folder, report)
     done = 0
     while batch := list(islice(paths, BLOBS_AT_ONCE)):
-        there = set(Blob.objects.filter(pk__in=[sha1 for sha1, _ in batch]).values_list("pk", flat=True))
+        # The cases that use them may come much later in this import, or with the next one.
+        there = renew_blobs([sha1 for sha1, _ in batch])
         for sha1, path in batch:
             if sha1 in there:
                 report.count(folder.name, Outcome.UNCHANGED)
