@@ -230,6 +230,15 @@ def test_only_numbers_that_lie_in_the_file_are_native() -> None:
     assert np.array_equal(pixels(dataset)[0], (np.arange(24) + 100).reshape(4, 6))
 
 
+def test_a_single_pixel() -> None:
+    """Its value is shorter than what a header's end is read with."""
+    for syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian):
+        dataset = image(1, np.array([[77]], np.int16))
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.PixelData = (77).to_bytes(2, "little" if syntax.is_little_endian else "big")
+        assert pixels(dataset)[0].tolist() == [[77]], syntax
+
+
 def test_numbers() -> None:
     without = read(image(InstanceNumber=None))
     assert without.frames[0].number == 1

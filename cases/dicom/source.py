@@ -160,7 +160,8 @@ def _source(dataset: Dataset, stream: BinaryIO) -> Source:
         raise DicomRefused("no_pixel_data", "It holds no pixel data.")
     if syntax.is_implicit_VR:
         (length,) = struct.unpack(f"{order}L", head[4:8])
-        stream.seek(-4, 1)
+        # Of a single pixel there may be less than 4 bytes.
+        stream.seek(8 - len(head), 1)
     elif len(head) == 12:
         (length,) = struct.unpack(f"{order}L", head[8:12])
     else:
