@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import logging
+import struct
 import tarfile
 import zipfile
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
@@ -24,6 +26,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    RLELossless,
 )
 
 from cases.dicom.errors import DicomRefused
@@ -237,6 +240,28 @@ def test_a_single_pixel() -> None:
         dataset.file_meta.TransferSyntaxUID = syntax
         dataset.PixelData = (77).to_bytes(2, "little" if syntax.is_little_endian else "big")
         assert pixels(dataset)[0].tolist() == [[77]], syntax
+
+
+def test_fewer_images_than_the_header_says() -> None:
+    """Two fragments an image and no table: where one image ends, RLE does not say."""
+    dataset = multiframe()
+    dataset.compress(RLELossless)
+    images = list(generate_frames(dataset.PixelData, number_of_frames=3))
+    dataset.PixelData = encapsulate(images, fragments_per_frame=2, has_bot=False)
+    assert refused(buffer(dataset)).code == "undecodable"
+    dataset.PixelData = encapsulate(images, fragments_per_frame=2)
+    assert [frame.number for frame in read(dataset).frames] == [1, 2, 3]
+
+
+def test_a_decoder_that_panics(capfd: pytest.CaptureFixture[str]) -> None:
+    """A run that is longer than its image: what the decoder of RLE raises then is no Exception."""
+    segments = [struct.pack("<2b", -127, 0) * 200, struct.pack("<2b", -127, 0)]
+    offsets = [64, 64 + len(segments[0]), *[0] * 13]
+    dataset = image(1, BitsAllocated=16)
+    dataset.file_meta.TransferSyntaxUID = RLELossless
+    dataset.PixelData = encapsulate([struct.pack("<16L", 2, *offsets) + b"".join(segments)])
+    dataset["PixelData"].is_undefined_length = True
+    assert refused(buffer(dataset)).code == "undecodable"
 
 
 def test_numbers() -> None:

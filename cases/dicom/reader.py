@@ -238,11 +238,16 @@ def _decode(source: Source, pixels: Pixels, indices: Sequence[int]) -> Iterator[
         source.stream.seek(source.start)
         # All frames in order are read in one go; others are looked up one by one.
         wanted = None if list(indices) == list(range(pixels.frames)) else list(indices)
+        count = 0
         for image, _ in decoder.iter_array(source.stream, indices=wanted, raw=pixels.layout.channels == 1, **options):
             yield _finished(image, source.dataset, pixels)
-    except DicomRefused:
+            count += 1
+        # Without an offset table a decoder may take the fragments of several images for those of one.
+        if count != len(indices):
+            raise DicomRefused("undecodable", f"Its pixel data decode to {count} images, not {len(indices)}.")
+    except (DicomRefused, GeneratorExit, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # Each decoder has errors of its own.
+    except BaseException as error:  # Each decoder has errors of its own; a panic of one in Rust is no Exception.
         reason = f"Its pixel data cannot be decoded ({syntax.name}, {type(error).__name__})."
         raise DicomRefused("undecodable", reason) from None
 
