@@ -8,6 +8,7 @@ import itertools
 import threading
 import time
 import zipfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from pydicom.uid import RLELossless
 from cases.models import Case, Series, SeriesFile, SeriesImage, StoredVolume
 from cases.services.series import delete_series
 from cases.services.series_import import ImportReport, import_dicom
+from cases.services.sweeping import sweep_files
+from casestore import clock
 from casestore.accounts.models import Domain
 from tests.dicom import SERIES_UID, image, write, write_series
 from tests.world import DOMAIN, OTHER_DOMAIN, World, make_world
@@ -214,6 +217,25 @@ def test_a_series_that_went_while_its_files_were_read_comes_anew(world: World, t
     report = import_dicom([tmp_path / "in"], domain=domain, spool=tmp_path / "spool", on_progress=forget)
     assert report.imported == 3
     assert state() == known
+    assert all(default_storage.exists(key) for key in SeriesFile.objects.values_list("storage_key", flat=True))
+
+
+def test_an_import_that_outlives_its_copies_makes_them_anew(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a machine that slept, or a lock that was long held: a row whose file was swept would be a loss."""
+    write_series(tmp_path / "in", range(1, 4))
+    later = clock.now() + timedelta(days=2)
+
+    def sleep(done: int, total: int) -> None:
+        if done == total:
+            monkeypatch.setattr(clock, "now", lambda: later)
+            assert sweep_files() == 3
+
+    (tmp_path / "spool").mkdir()
+    domain = Domain.objects.get(name=DOMAIN)
+    assert import_dicom([tmp_path / "in"], domain=domain, spool=tmp_path / "spool", on_progress=sleep).imported == 3
+    assert len(copies()) == 3
     assert all(default_storage.exists(key) for key in SeriesFile.objects.values_list("storage_key", flat=True))
 
 

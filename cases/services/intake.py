@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -25,9 +27,11 @@ from cases.dicom.instance import Frame, Instance
 from cases.dicom.reader import read_instance
 from cases.dicom.source import buffered
 from cases.services.volumes import THREADS
-from casestore import ids
+from casestore import clock, ids
 
 FOLDER = "dicom"
+# A copy without a row for so long will not get one, and is swept.
+ORPHANED = timedelta(days=1)
 # Some of them wait for the disk.
 AT_ONCE = 2 * THREADS
 
@@ -85,8 +89,11 @@ class Intake(AbstractContextManager["Intake"]):
         default_storage.save(key, File(content))
         return Received(source, instance, key, size, sha256)
 
-    def copy(self, received: Received) -> Received:
-        """Of a file whose images the series had when it was read, and has no more."""
+    def copied(self, received: Received) -> Received:
+        """With a copy: anew where the series had its images when it was read, or where the copy may soon be swept."""
+        made = ids.made_at(Path(received.key).stem)
+        if made is not None and clock.now() - made < ORPHANED / 2:
+            return received
         with received.source.path.open("rb") as file:
             return self._copied(received.source, received.instance, file)
 

@@ -147,7 +147,7 @@ def _add(series_uid: str, read: Sequence[Received], intake: Intake, domain: Doma
             if known.setdefault(frame.number, frame.sha256) != frame.sha256:
                 raise SeriesRefused(f"Two images of the series have the number {frame.number} but differ.")
         if new:
-            fresh.append((one if one.key else intake.copy(one), new))
+            fresh.append((intake.copied(one), new))
     if not fresh:
         return []
     if series is None:

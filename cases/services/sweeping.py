@@ -12,10 +12,10 @@ from django.db.models import Model
 
 from cases.models import SeriesFile, StoredVolume
 from cases.services.intake import FOLDER as COPIES
+from cases.services.intake import ORPHANED
 from cases.services.volumes import FOLDER as VOLUMES
 from casestore import clock, ids
 
-ORPHANED = timedelta(days=1)
 # Folders of imports are as many as the series that ever came; the hourly sweep need not look at those of last week.
 FORGOTTEN = timedelta(days=7)
 
