@@ -17,10 +17,12 @@ import boto3
 import numpy as np
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
 
 from cases.models import Blob
 from cases.services.blob_sweeping import sweep_blobs
 from cases.services.blobs import read_blob
+from cases.services.sweeping import sweep_files
 from casestore import clock, environment
 from casestore.errors import NotFound
 from tests.dicom import SERIES_UID, write_series
@@ -151,6 +153,22 @@ def test_blobs_are_swept(world: World, server: str, bucket: Any, settings: Any) 
     assert world.blob(masks[1]) == stays
     assert world.blob(masks[0]) == gone
     assert {Path(found.key).name for found in bucket.objects.all()} == {gone, stays}
+
+
+def test_files_that_go_while_they_are_swept(server: str, bucket: Any, world: World, settings: Any) -> None:
+    """A volume that another worker replaces: that it is gone, an object storage says in its own way."""
+    url = f"s3://{BUCKET}/{PREFIX}?endpoint_url={server}&region=us-east-1"
+    settings.STORAGES = {**settings.STORAGES, "default": environment.storage(url, Path("home"))}
+    for name in ("volumes/1/a.nrrd", "volumes/2/b.nrrd"):
+        bucket.put_object(Key=f"{PREFIX}/{name}", Body=b"x")
+
+    def remove(execute: Any, *query: Any) -> Any:
+        bucket.delete_objects(Delete={"Objects": [{"Key": f"{PREFIX}/volumes/1/a.nrrd"}]})
+        return execute(*query)
+
+    with connection.execute_wrapper(remove):
+        assert sweep_files() == 0
+    assert [found.key for found in bucket.objects.all()] == [f"{PREFIX}/volumes/2/b.nrrd"]
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///x", "http://x/y", "file://host/x", "file:x", "x", "s3://b?acl=public"])
