@@ -9,8 +9,11 @@ import json
 import logging
 import struct
 import tarfile
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Semaphore
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -32,7 +35,7 @@ from pydicom.uid import (
 from cases.dicom.errors import DicomRefused
 from cases.dicom.files import archive_kind, group_by_series, iter_dicom_files
 from cases.dicom.header import patient_age
-from cases.dicom.instance import Instance, SeriesHeader
+from cases.dicom.instance import Frame, Instance, SeriesHeader
 from cases.dicom.reader import decode_frames, read_header, read_instance
 from tests.dicom import SERIES_UID, image, write, write_series
 
@@ -231,6 +234,22 @@ def test_only_numbers_that_lie_in_the_file_are_native() -> None:
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     assert read(dataset).native is None
     assert np.array_equal(pixels(dataset)[0], (np.arange(24) + 100).reshape(4, 6))
+
+
+def test_large_images_are_decoded_one_at_a_time() -> None:
+    """However many threads read files, and however little of a disk the images take."""
+    dataset = image(1, np.zeros((5800, 5800), np.uint8))
+    dataset.compress(RLELossless)
+    data, inside, seen = buffer(dataset).read(), Semaphore(1), []
+
+    def on_image(frame: Frame, decoded: np.ndarray) -> None:
+        seen.append(inside.acquire(blocking=False))
+        time.sleep(0.05)
+        inside.release()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: read_instance(io.BytesIO(data), on_image), range(4)))
+    assert seen == [True] * 4
 
 
 def test_a_single_pixel() -> None:

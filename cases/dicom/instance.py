@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+
 from cases.dicom.native import NativePixels
 
 
@@ -17,6 +19,11 @@ class PixelLayout:
     height: int
     channels: int
     dtype: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of an image."""
+        return self.width * self.height * self.channels * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -26,6 +28,10 @@ MAX_UID = 64
 MAX_NUMBER = 2**31 - 1
 MAX_FRAMES = 100_000
 MAX_FRAME_BYTES = 2**30
+# Of files with larger images one is decoded at a time: there are many threads, and a small file may claim any size.
+LARGE_FRAME_BYTES = 2**25
+
+one_large = Lock()
 
 SERIES_UID = 0x0020000E
 GREY = {"MONOCHROME1", "MONOCHROME2"}
@@ -102,9 +108,10 @@ def _instance(source: Source, on_image: Callable[[Frame, np.ndarray], None]) -> 
     if "DoseGridScaling" in dataset:
         warnings.append("Dose Grid Scaling is not applied to the voxels.")
     frames = []
-    for index, image in enumerate(_decode(source, pixels, range(pixels.frames))):
-        frames.append(_frame(dataset, pixels, index, numbers[index], image, warnings))
-        on_image(frames[-1], image)
+    with one_large if pixels.layout.size > LARGE_FRAME_BYTES else nullcontext():
+        for index, image in enumerate(_decode(source, pixels, range(pixels.frames))):
+            frames.append(_frame(dataset, pixels, index, numbers[index], image, warnings))
+            on_image(frames[-1], image)
     return Instance(
         series_uid=series_uid,
         sop_instance_uid=header.text(dataset, "SOPInstanceUID", MAX_UID),
