@@ -272,6 +272,18 @@ def test_fewer_images_than_the_header_says() -> None:
     assert [frame.number for frame in read(dataset).frames] == [1, 2, 3]
 
 
+def test_a_codestream_of_another_size() -> None:
+    """Decoded, this one would take gigabytes."""
+    dataset = multiframe(2, (32, 40))
+    dataset.compress(JPEG2000Lossless, np.frombuffer(dataset.PixelData, "<u2").reshape(2, 32, 40))
+    whole = buffer(dataset).read()
+    size = struct.pack(">2L", 40, 32)
+    assert whole.count(size) == 4, "of each frame, and of its one tile"
+    for place in (whole.index(size), whole.rindex(size, 0, whole.rindex(size))):
+        huge = whole[:place] + struct.pack(">2L", 40, 2**20) + whole[place + 8 :]
+        assert "another size" in refused(io.BytesIO(huge)).sentence
+
+
 def test_a_decoder_that_panics(capfd: pytest.CaptureFixture[str]) -> None:
     """A run that is longer than its image: what the decoder of RLE raises then is no Exception."""
     segments = [struct.pack("<2b", -127, 0) * 200, struct.pack("<2b", -127, 0)]

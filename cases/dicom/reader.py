@@ -18,6 +18,7 @@ from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from cases.dicom import header
+from cases.dicom.codestream import check_codestreams
 from cases.dicom.errors import DicomRefused
 from cases.dicom.instance import Frame, Instance, PixelLayout, SeriesHeader
 from cases.dicom.native import NativePixels
@@ -107,6 +108,7 @@ def _instance(source: Source, on_image: Callable[[Frame, np.ndarray], None]) -> 
         warnings.append(f"Colours of {8 + pixels.drop_bits} bits a channel are exported as 8 bits.")
     if "DoseGridScaling" in dataset:
         warnings.append("Dose Grid Scaling is not applied to the voxels.")
+    check_codestreams(source, width=pixels.layout.width, height=pixels.layout.height)
     frames = []
     with one_large if pixels.layout.size > LARGE_FRAME_BYTES else nullcontext():
         for index, image in enumerate(_decode(source, pixels, range(pixels.frames))):
