@@ -220,6 +220,23 @@ def test_a_series_that_went_while_its_files_were_read_comes_anew(world: World, t
     assert all(default_storage.exists(key) for key in SeriesFile.objects.values_list("storage_key", flat=True))
 
 
+def test_copies_that_cannot_be_removed_change_no_outcome(world: World, tmp_path: Path) -> None:
+    run(*write_series(tmp_path / "here", [1]), spool=tmp_path)
+    write(image(1, np.zeros((4, 6), np.int16)), tmp_path / "in" / "other.dcm")
+
+    def obstruct(done: int, total: int) -> None:
+        for path in copies():
+            if path.parent != here:
+                path.unlink()
+                (path / "in the way").mkdir(parents=True)
+
+    here = copies()[0].parent
+    (tmp_path / "spool").mkdir()
+    domain = Domain.objects.get(name=DOMAIN)
+    report = import_dicom([tmp_path / "in"], domain=domain, spool=tmp_path / "spool", on_progress=obstruct)
+    assert [reason for _, reason in report.refused] == ["Two images of the series have the number 1 but differ."]
+
+
 def test_an_import_that_outlives_its_copies_makes_them_anew(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

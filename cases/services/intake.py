@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,6 +29,8 @@ from cases.dicom.reader import read_instance
 from cases.dicom.source import buffered
 from cases.services.volumes import THREADS
 from casestore import clock, ids
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "dicom"
 # A copy without a row for so long will not get one, and is swept.
@@ -102,4 +105,7 @@ class Intake(AbstractContextManager["Intake"]):
 
     def __exit__(self, *_: object) -> None:
         for key in self._copies:
-            default_storage.delete(key)
+            try:
+                default_storage.delete(key)
+            except Exception as error:  # Whatever a storage raises: it is swept later, and the import has its outcome.
+                logger.warning("a copy could not be removed: %s", type(error).__name__)
