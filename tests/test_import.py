@@ -256,6 +256,20 @@ def test_an_import_that_outlives_its_copies_makes_them_anew(
     assert all(default_storage.exists(key) for key in SeriesFile.objects.values_list("storage_key", flat=True))
 
 
+def test_a_file_that_went_meanwhile_refuses_only_itself(world: World, tmp_path: Path) -> None:
+    write_series(tmp_path / "a", range(1, 30), SeriesInstanceUID=f"{SERIES_UID}.1")
+    write_series(tmp_path / "b", range(1, 3), SeriesInstanceUID=f"{SERIES_UID}.2")
+    (tmp_path / "spool").mkdir()
+
+    def remove(done: int, total: int) -> None:
+        (tmp_path / "b" / "1.dcm").unlink(missing_ok=True)
+
+    domain = Domain.objects.get(name=DOMAIN)
+    report = import_dicom([tmp_path / "a", tmp_path / "b"], domain=domain, spool=tmp_path / "spool", on_progress=remove)
+    assert (report.imported, len(report.refused)) == (30, 1)
+    assert "cannot be read" in report.refused[0][1]
+
+
 def test_another_domain(world: World, tmp_path: Path) -> None:
     run(*write_series(tmp_path / "in", [1]), spool=tmp_path)
     report = run(*write_series(tmp_path / "in", [2]), domain=OTHER_DOMAIN, spool=tmp_path)

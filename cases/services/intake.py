@@ -73,7 +73,7 @@ class Intake(AbstractContextManager["Intake"]):
 
     def _receive(self, source: SourceFile) -> Received | DicomRefused:
         try:
-            with source.path.open("rb") as file:
+            with _opened(source.path) as file:
                 content = buffered(file, os.fstat(file.fileno()).st_size)
                 instance = read_instance(content, self._on_image)
                 if all(self._known.get(frame.number) == frame.sha256 for frame in instance.frames):
@@ -109,3 +109,11 @@ class Intake(AbstractContextManager["Intake"]):
                 default_storage.delete(key)
             except Exception as error:  # Whatever a storage raises: it is swept later, and the import has its outcome.
                 logger.warning("a copy could not be removed: %s", type(error).__name__)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Raises DicomRefused where the file went since it was found, or cannot be read."""
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DicomRefused("unreadable", f"It cannot be read: {error.strerror or type(error).__name__}.") from None
