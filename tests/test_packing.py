@@ -371,6 +371,11 @@ def test_copies_without_a_row_are_swept(world: World, cases: list[str]) -> None:
     for path in (*before, old, fresh / "coming.dcm"):
         os.utime(path, (long_ago.timestamp(), long_ago.timestamp()))
     assert sweep_files() == 1
+    forgotten = folder.with_name(str(ULID.from_datetime(long_ago - timedelta(days=30))).lower())
+    forgotten.mkdir()
+    (forgotten / "old.dcm").write_bytes(b"x")
+    os.utime(forgotten / "old.dcm", (long_ago.timestamp(), long_ago.timestamp()))
+    assert [sweep_files(), sweep_files(ever=True)] == [0, 1]
     assert set(folder.iterdir()) == {*before, young}
     assert (fresh / "coming.dcm").exists()
 

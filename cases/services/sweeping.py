@@ -20,13 +20,13 @@ from casestore import clock, ids
 FORGOTTEN = timedelta(days=7)
 
 
-def sweep_files() -> int:
-    """Removes copies of DICOM files and volumes that nothing refers to; how many."""
+def sweep_files(*, ever: bool = False) -> int:
+    """Removes copies of DICOM files and volumes that nothing refers to; how many. `ever`: however old they are."""
     swept = 0
     now = clock.now()
     for folder in folders(COPIES):
         made = ids.made_at(folder)
-        if made is not None and ORPHANED < now - made < FORGOTTEN:
+        if made is not None and now - made > ORPHANED and (ever or now - made < FORGOTTEN):
             swept += _sweep(f"{COPIES}/{folder}", SeriesFile)
     for folder in folders(VOLUMES):
         swept += _sweep(f"{VOLUMES}/{folder}", StoredVolume)

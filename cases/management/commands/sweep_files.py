@@ -1,4 +1,4 @@
-"""`manage.py sweep_files`: what the hourly and the daily task do, at once."""
+"""`manage.py sweep_files`: what the hourly and the daily task do, at once, and what they never came to do."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.stdout.write(f"{sweep_files() + sweep_blobs()} files and blobs removed.")
+        self.stdout.write(f"{sweep_files(ever=True) + sweep_blobs()} files and blobs removed.")
