@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cases.models import Blob
+from tests.conftest import Web
 from tests.world import World
 
 DATA = bytes(range(256))
@@ -78,3 +81,13 @@ def test_size_limit_counts_decoded_bytes(world: World, settings: Any) -> None:
 def test_unknown(world: World) -> None:
     for sha1 in ("0" * 40, "x"):
         assert world.client("everything").get(f"/api/blob/{sha1}").status_code == 404
+
+
+def test_who_sends_a_refused_body_hears_why(web: Web) -> None:
+    """A client that reads the answer only when it has sent everything, as most do."""
+    connection = http.client.HTTPConnection(web.url.removeprefix("http://"), timeout=30)
+    headers = {"Authorization": "Bearer wrong", "Content-Type": "application/octet-stream"}
+    connection.request("PUT", f"/api/blob/{SHA1}", bytes(20 * 2**20), headers)
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["code"]) == (401, "not_authenticated")
+    connection.close()
