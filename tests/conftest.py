@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,18 +112,19 @@ class Web:
         return subprocess.run(command, capture_output=True, check=check).stdout
 
 
-@pytest.fixture(scope="session")
-def running_web(django_db_setup: None, worker_home: Path) -> Iterator[Web]:
-    """The web server of `make run`, on this process's database and the storage of its worker."""
+@contextmanager
+def web_server(home: Path, **more: str) -> Iterator[Web]:
+    """The web server of `make run`, on this process's database and the storage in `home`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     database = connection.settings_dict["NAME"]
     environment = os.environ | {
-        "CASESTORE_HOME": str(worker_home),
+        "CASESTORE_HOME": str(home),
         "DATABASE_URL": os.environ["DATABASE_URL"].replace("/casestore?", f"/{database}?"),
+        **more,
     }
-    log = worker_home / "web.log"
+    log = home / "web.log"
     command = [sys.executable, "-m", *WEB, f"--bind=127.0.0.1:{port}"]
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
@@ -138,9 +140,17 @@ def running_web(django_db_setup: None, worker_home: Path) -> Iterator[Web]:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
-    yield web
-    process.terminate()
-    process.wait(30)
+    try:
+        yield web
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def running_web(django_db_setup: None, worker_home: Path) -> Iterator[Web]:
+    with web_server(worker_home) as web:
+        yield web
 
 
 @pytest.fixture
