@@ -16,10 +16,12 @@ def peak_of(pid: int) -> float:
 
 if __name__ == "__main__":
     import django
-    from django.core.management import call_command
+    from django.core.management import call_command, get_commands, load_command_class
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "casestore.settings")
     django.setup()
+    # Loaded before, as SimpleITK is.
+    command = load_command_class(get_commands()[sys.argv[1]], sys.argv[1])
     start = time.perf_counter()
-    call_command(*sys.argv[1:])
+    call_command(command, *sys.argv[2:])
     print(time.perf_counter() - start, peak_of(os.getpid()))
