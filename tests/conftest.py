@@ -69,14 +69,23 @@ def worker_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("worker")
 
 
+def our_database() -> str:
+    """Of this process's tests, for a server that they start.
+
+    What looks at tasks now and then may meet the test's end, when all tables are emptied at once. Of the two it finds
+    that they wait for each other first, and gives way.
+    """
+    url = os.environ["DATABASE_URL"].replace("/casestore?", f"/{connection.settings_dict['NAME']}?")
+    return f"{url}&options=-c%20deadlock_timeout%3D50ms"
+
+
 @pytest.fixture(scope="session")
 def running_worker(django_db_setup: None, worker_home: Path) -> Iterator[Path]:
     """A real Celery worker on this process's database and broker number; its log."""
-    database = connection.settings_dict["NAME"]
     log = worker_home / "worker.log"
     environment = os.environ | {
         "CASESTORE_HOME": str(worker_home),
-        "DATABASE_URL": os.environ["DATABASE_URL"].replace("/casestore?", f"/{database}?"),
+        "DATABASE_URL": our_database(),
     }
     command = [sys.executable, "-m", *WORKER, f"--pool={worker_pool()}"]
     with log.open("wb") as output:
@@ -118,10 +127,9 @@ def web_server(home: Path, **more: str) -> Iterator[Web]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    database = connection.settings_dict["NAME"]
     environment = os.environ | {
         "CASESTORE_HOME": str(home),
-        "DATABASE_URL": os.environ["DATABASE_URL"].replace("/casestore?", f"/{database}?"),
+        "DATABASE_URL": our_database(),
         **more,
     }
     log = home / "web.log"
