@@ -18,10 +18,10 @@ WAITING = 2
 
 
 class Digest:
-    """SHA-256, computed in a thread (of `pool`, which has one). What it is given must not change any more."""
+    """SHA-256, computed in a thread of its own. What it is given must not change any more."""
 
-    def __init__(self, pool: ThreadPoolExecutor | None = None) -> None:
-        self._pool, self._sha256 = pool or ThreadPoolExecutor(1), hashlib.sha256()
+    def __init__(self) -> None:
+        self._pool, self._sha256 = ThreadPoolExecutor(1), hashlib.sha256()
         self._small = bytearray()
         self._waiting: deque[Future[None]] = deque()
 
@@ -63,12 +63,6 @@ class Digest:
             self._waiting.popleft().result()
         self._sha256.update(self._small)
         self._small = bytearray()
-
-    def copy(self) -> Digest:
-        self._settle()
-        copied = Digest(self._pool)
-        copied._sha256 = self._sha256.copy()
-        return copied
 
     def hexdigest(self) -> str:
         self._settle()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -11,15 +12,21 @@ import subprocess
 import tarfile
 import zipfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cases.deflate import Deflated, joined, piece_of, zeros
 from exports.archives import archive_writer
+from exports.growing import FileDigest
 
 WHEN = datetime(2024, 2, 29, 12, 34, 56, 789000, tzinfo=UTC)
 MEMBERS: list[tuple[str, list[object]]] = [
@@ -156,3 +163,25 @@ def test_other_programs_read_them(tmp_path: Path, kind: str) -> None:
         assert done.returncode == 0, (words, done.stdout, done.stderr)
     if not here:
         pytest.skip(f"none of {TOOLS[kind]} is here")
+
+
+@given(st.lists(st.integers(0, 3 * 2**20), min_size=1, max_size=6), st.integers(0, 5), st.integers(0, 2**32))
+def test_a_growing_file_is_hashed_behind_its_writer(sizes: list[int], back: int, seed: int) -> None:
+    """Whatever is written at once, and after going back to a mark."""
+    random = np.random.default_rng(seed)
+    with TemporaryFile(buffering=0) as file, ThreadPoolExecutor(1) as pool:
+        digest, written = FileDigest(file.fileno(), pool), b""
+        mark: tuple[bytes, Any] = (b"", hashlib.sha256())
+        for index, size in enumerate(sizes):
+            written += random.bytes(size)
+            os.pwrite(file.fileno(), written[len(written) - size :], len(written) - size)
+            digest.follow(len(written))
+            if index == back:
+                mark = (written, digest.until(len(written)))
+        assert digest.until(len(written)).hexdigest() == hashlib.sha256(written).hexdigest()
+        digest.go_back(len(mark[0]), mark[1])
+        file.truncate(len(mark[0]))
+        other = mark[0] + random.bytes(2**21)
+        os.pwrite(file.fileno(), other[len(mark[0]) :], len(mark[0]))
+        digest.follow(len(other))
+        assert digest.until(len(other)).hexdigest() == hashlib.sha256(other).hexdigest()
