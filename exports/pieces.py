@@ -28,21 +28,17 @@ class Digest:
     def update(self, data: Any) -> None:
         if memoryview(data).nbytes < PORTION:
             self._small += data
-            if len(self._small) < PORTION:
-                return
-            data, self._small = self._small, bytearray()
-        elif self._small:
-            self._hand_over(self._small)
-            self._small = bytearray()
-        self._hand_over(data)
+            if len(self._small) >= PORTION:
+                self._hand_over_small()
+            return
+        self._hand_over_small()
+        self._submit(self._sha256.update, data)
 
     def update_zeros(self, count: int) -> None:
         if count < PORTION:
             self.update(ZEROS[:count])
             return
-        if self._small:
-            self._hand_over(self._small)
-            self._small = bytearray()
+        self._hand_over_small()
         self._submit(self._hash_zeros, count)
 
     def _hash_zeros(self, count: int) -> None:
@@ -50,8 +46,10 @@ class Digest:
             self._sha256.update(ZEROS)
         self._sha256.update(ZEROS[: count % RUN])
 
-    def _hand_over(self, data: Any) -> None:
-        self._submit(self._sha256.update, data)
+    def _hand_over_small(self) -> None:
+        if self._small:
+            self._submit(self._sha256.update, self._small)
+            self._small = bytearray()
 
     def _submit(self, work: Callable[[Any], None], argument: Any) -> None:
         while len(self._waiting) >= WAITING:

@@ -53,6 +53,14 @@ def world(db: None) -> World:
     return make_world()
 
 
+@pytest.fixture
+def cases(world: World, tmp_path: Path) -> list[str]:
+    """Three cases on series of their own, the first with labels that overlap."""
+    from tests.packing import make_cases
+
+    return make_cases(world, tmp_path)
+
+
 @pytest.fixture(scope="session")
 def dicom_folder() -> Path:
     """Real DICOM series; CI always has them."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -59,3 +60,10 @@ def write(dataset: Dataset, path: Path) -> Path:
 
 def write_series(folder: Path, numbers: Any = range(1, 6), **changes: Any) -> list[Path]:
     return [write(image(number, **changes), folder / f"{number}.dcm") for number in numbers]
+
+
+def buffer(dataset: Dataset) -> BinaryIO:
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    file.seek(0)
+    return file

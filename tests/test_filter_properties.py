@@ -24,7 +24,7 @@ from casestore.search.description import SCHEMAS
 from casestore.search.values import SearchError
 from tests import filter_oracle
 from tests.filter_oracle import Date
-from tests.test_search import following
+from tests.searching import following
 from tests.world import OTHER_PROJECT, PROJECT, World
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
