@@ -9,10 +9,8 @@ import hashlib
 import io
 import logging
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +27,7 @@ from cases.dicom.reader import read_instance
 from cases.dicom.source import buffered
 from cases.services.volumes import THREADS
 from casestore import clock, ids
+from casestore.several import several
 
 logger = logging.getLogger(__name__)
 
@@ -59,17 +58,10 @@ class Intake(AbstractContextManager["Intake"]):
         self._folder = f"{FOLDER}/{ids.new_id()}"
         self._copies: set[str] = set()
 
-    def read(self, sources: Iterable[SourceFile]) -> Iterator[tuple[SourceFile, Received | DicomRefused]]:
+    def read(self, sources: Sequence[SourceFile]) -> Iterator[tuple[SourceFile, Received | DicomRefused]]:
         """What became of each, in their order."""
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            waiting: deque[tuple[SourceFile, Future[Received | DicomRefused]]] = deque()
-            for source in sources:
-                waiting.append((source, pool.submit(self._receive, source)))
-                if len(waiting) > 2 * AT_ONCE:
-                    source, future = waiting.popleft()
-                    yield source, future.result()
-            for source, future in waiting:
-                yield source, future.result()
+        with closing(several(self._receive, sources, threads=AT_ONCE)) as outcomes:
+            yield from zip(sources, outcomes, strict=True)
 
     def _receive(self, source: SourceFile) -> Received | DicomRefused:
         try:

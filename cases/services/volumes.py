@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import timedelta
 from functools import partial
@@ -38,6 +36,7 @@ from cases.models import Series, SeriesFile, SeriesImage, StoredVolume
 from cases.slices import ENTRY, DamagedSlices, Slice, SliceReader, SliceWriter, compress_slice, nrrd_header
 from casestore import clock, ids
 from casestore.errors import CasestoreError
+from casestore.several import several
 from casestore.storage import GrowingFile
 
 logger = logging.getLogger(__name__)
@@ -208,19 +207,12 @@ def decoded_slices(images: Sequence[SeriesImage], kind: str) -> Iterator[tuple[i
         return
     prefetch_related_objects(images, "file", "series")
 
-    def made(decode: Callable[[], np.ndarray]) -> tuple[Slice, np.ndarray]:
+    def made(one: tuple[SeriesImage, Callable[[], np.ndarray]]) -> tuple[int, Slice, np.ndarray]:
+        image, decode = one
         voxels = decode()
-        return compress_slice(voxels), voxels
+        return image.number, compress_slice(voxels), voxels
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque[tuple[int, Future[tuple[Slice, np.ndarray]]]] = deque()
-        for image, decode in _decoders(images, kind):
-            waiting.append((image.number, pool.submit(made, decode)))
-            if len(waiting) > 2 * THREADS:
-                number, future = waiting.popleft()
-                yield number, *future.result()
-        for number, future in waiting:
-            yield number, *future.result()
+    yield from several(made, _decoders(images, kind), threads=THREADS)
 
 
 def _decoders(images: Sequence[SeriesImage], kind: str) -> Iterator[tuple[SeriesImage, Callable[[], np.ndarray]]]:
