@@ -88,6 +88,6 @@ def test_who_sends_a_refused_body_hears_why(web: Web) -> None:
     connection = http.client.HTTPConnection(web.url.removeprefix("http://"), timeout=30)
     headers = {"Authorization": "Bearer wrong", "Content-Type": "application/octet-stream"}
     connection.request("PUT", f"/api/blob/{SHA1}", bytes(20 * 2**20), headers)
-    answer = connection.getresponse()
-    assert (answer.status, json.loads(answer.read())["code"]) == (401, "not_authenticated")
+    with connection.getresponse() as answer:
+        assert (answer.status, json.loads(answer.read())["code"]) == (401, "not_authenticated")
     connection.close()
