@@ -338,8 +338,9 @@ def wait_until_ready(url: str, children: Sequence[Child]) -> None:
             opener.open(f"{url}/api/health", timeout=10).close()
         except urllib.error.HTTPError as error:
             # It answers; a name that is not among the allowed hosts is the operator's to allow.
-            if error.code < 500:
-                return
+            with error:
+                if error.code < 500:
+                    return
         except OSError:
             pass
         else:

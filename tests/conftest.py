@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from django.db import connection
 
 from casestore.embedded.places import ROOT
 from casestore.supervisor import WEB, WORKER, worker_pool
+from tests.asking import ask
 from tests.world import World, make_world
 
 # The same examples in every run, so that a change that breaks nothing never fails; HYPOTHESIS_PROFILE=search looks
@@ -148,9 +148,7 @@ def web_server(home: Path, **more: str) -> Iterator[Web]:
     deadline = time.monotonic() + 60
     while True:
         try:
-            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-                f"{web.url}/api/health", timeout=5
-            ).close()
+            ask(f"{web.url}/api/health", timeout=5)
             break
         except OSError:
             assert process.poll() is None, log.read_text()

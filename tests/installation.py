@@ -22,6 +22,7 @@ from casestore.embedded.places import ROOT, Places
 from casestore.embedded.postgres import Postgres
 from casestore.embedded.valkey import Valkey
 from casestore.supervisor import WEB, WORKER, worker_pool
+from tests.asking import ask
 
 WITHIN = 60.0
 # What a client sees while a server restarts.
@@ -145,10 +146,8 @@ class Installation:
         kind = "application/octet-stream" if isinstance(body, bytes) else "application/json"
         headers = {"Content-Type": kind, "Authorization": f"Bearer {token}"} if token else {}
         request = urllib.request.Request(self.url + path, data=data, headers=headers, method=method)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=30) as answer:
-            text = answer.read()
-        return json.loads(text) if text and answer.headers["Content-Type"] == "application/json" else text or True
+        answered, text = ask(request)
+        return json.loads(text) if text and answered["Content-Type"] == "application/json" else text or True
 
 
 def wait_for(condition: Callable[[], Any], within: float = WITHIN) -> Any:

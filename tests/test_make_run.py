@@ -24,6 +24,7 @@ import psycopg
 import pytest
 
 from casestore.embedded.places import ROOT, Places
+from tests.asking import ask
 
 WITHIN = 120.0
 README = (ROOT / "README.md").read_text()
@@ -78,8 +79,7 @@ class Running:
 
     def get(self, path: str) -> Any:
         request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.token()}"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+        return json.loads(ask(request)[1])
 
     def manage(self, *words: str) -> str:
         command = [sys.executable, "manage.py", *words]
@@ -249,8 +249,7 @@ def test_servers_that_die_are_started_again(tmp_path: Path) -> None:
         header = {"Authorization": f"Bearer {run.token()}", "Content-Type": "application/json"}
         body = json.dumps({"caseIds": [before[0]["caseId"]]}).encode()
         request = urllib.request.Request(run.url + "/api/cases/export-mhd", body, header)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            task_id = json.load(answer)["taskId"]
+        task_id = json.loads(ask(request)[1])["taskId"]
         while (task := run.get(f"/api/tasks/{task_id}"))["status"] == "processing":
             assert time.monotonic() < deadline, task
             time.sleep(0.1)

@@ -7,7 +7,6 @@ import json
 import socket
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +24,7 @@ from cases.services.blobs import read_blob
 from cases.services.sweeping import sweep_files
 from casestore import clock, environment
 from casestore.errors import NotFound
+from tests.asking import ask
 from tests.dicom import SERIES_UID, write_series
 from tests.installation import Installation, wait_for
 from tests.world import World
@@ -47,8 +47,7 @@ def server(tmp_path: Path) -> Iterator[str]:
         )
     try:
         url = f"http://127.0.0.1:{port}"
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        wait_for(lambda: opener.open(f"{url}/moto-api/", timeout=5).close() or True)
+        wait_for(lambda: ask(f"{url}/moto-api/", timeout=5))
         yield url
     finally:
         process.kill()
