@@ -61,7 +61,7 @@ class ExportMhdSerializer(StrictSerializer):
     compressionFormat = serializers.ChoiceField(choices=["tgz", "zip"], default="tgz")
 
 
-# The options that only some formats have, and their defaults there.
+# The published options that mean something to a format, and their defaults there.
 DEFAULTS: dict[str, dict[str, str]] = {
     "mhd": {"labelPackType": "isolated", "mhdLineEnding": "lf"},
     "nifti": {"labelPackType": "combined"},
@@ -71,14 +71,15 @@ DEFAULTS: dict[str, dict[str, str]] = {
 
 
 class ExportSerializer(StrictSerializer):
-    """The published body, and more. An option that means nothing to the format is refused."""
+    """The published body, whatever the format, and more. An option that means nothing to the format has no effect."""
 
     caseIds = BoundedListField(child=WantedField(), min_length=1, max_length=MAX_CASES)
     format = serializers.ChoiceField(choices=list(DEFAULTS), default="mhd")
     labelPackType = serializers.ChoiceField(
         choices=["isolated", "combined"],
         required=False,
-        help_text="Of mhd (default isolated) and nifti (default combined).",
+        help_text="How mhd (default isolated) and nifti (default combined) hold labels; "
+        "nrrd and dicom-seg hold those of a series in one file and keep overlapping ones whole.",
     )
     labelValues = serializers.ChoiceField(
         choices=["index", "project"],
@@ -88,18 +89,19 @@ class ExportSerializer(StrictSerializer):
     rasterizeShapes = StrictBooleanField(
         default=False, help_text="Cuboids, ellipsoids, rectangles, ellipses and polylines become masks too."
     )
-    mhdLineEnding = serializers.ChoiceField(choices=["lf", "crlf"], required=False, help_text="Of mhd; default lf.")
+    mhdLineEnding = serializers.ChoiceField(
+        choices=["lf", "crlf"], required=False, help_text="Of the headers of mhd; default lf."
+    )
     compressionFormat = serializers.ChoiceField(choices=["tgz", "zip"], default="tgz")
     dryRun = StrictBooleanField(
         default=False, help_text="Answers with what would be exported; nothing is, and there is no task."
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        known = DEFAULTS[attrs["format"]]
-        strange = [name for name in ("labelPackType", "mhdLineEnding") if name in attrs and name not in known]
-        if strange:
-            raise serializers.ValidationError({name: [f"{attrs['format']} has no such option."] for name in strange})
-        return known | attrs
+        defaults = DEFAULTS[attrs["format"]]
+        # Left out, what means nothing to the format cannot make another archive of the same export.
+        meaningless = {"labelPackType", "mhdLineEnding"} - defaults.keys()
+        return defaults | {name: value for name, value in attrs.items() if name not in meaningless}
 
 
 class PlannedFileSerializer(serializers.Serializer):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import nrrd
@@ -47,10 +46,9 @@ def test_every_format_puts_the_same_voxels_in_the_same_place(
         cases.append(make_case(world, phantom.series_uid, volume, labels))
     found: dict[str, list[Placed]] = {case: [] for case in cases}
     for name in FORMATS:
-        body: dict[str, Any] = {"caseIds": cases, "format": name, "compressionFormat": "zip"}
-        if name == "mhd":
-            body["labelPackType"] = "combined"
-        folder, _ = export(world, tmp_path, body)
+        # The published body, whatever the format.
+        published = {"labelPackType": "combined", "mhdLineEnding": "crlf", "compressionFormat": "zip"}
+        folder, _ = export(world, tmp_path, {"caseIds": cases, "format": name, **published})
         for case in cases:
             found[case] += READERS[name](folder / case)
     for case in cases:
@@ -86,8 +84,7 @@ def test_real_series_in_every_format(worker: Path, tmp_path: Path, dicom_folder:
         cases[case.case_id] = name
     found: dict[str, list[Placed]] = {case: [] for case in cases}
     for name in FORMATS:
-        options = {"labelPackType": "combined"} if name == "mhd" else {}
-        folder, _ = export(world, tmp_path, {"caseIds": list(cases), "format": name, **options})
+        folder, _ = export(world, tmp_path, {"caseIds": list(cases), "format": name, "labelPackType": "combined"})
         for case in cases:
             found[case] += READERS[name](folder / case)
         if name == "dicom-seg":
@@ -114,8 +111,8 @@ def test_a_tilted_gantry(worker: Path, tmp_path: Path, dicom_folder: Path) -> No
     assert world.client("everything").post(f"/api/cases/{case.case_id}/revision", body).status_code == 201
     found: list[Placed] = []
     for name in FORMATS:
-        options = {"labelPackType": "combined"} if name == "mhd" else {}
-        folder, _ = export(world, tmp_path, {"caseIds": [case.case_id], "format": name, **options})
+        body = {"caseIds": [case.case_id], "format": name, "labelPackType": "combined"}
+        folder, _ = export(world, tmp_path, body)
         found += READERS[name](folder / case.case_id)
         (series,) = manifest_of(folder)["cases"][0]["series"]
         assert any("tilted" in warning for warning in series["warnings"])

@@ -44,8 +44,7 @@ def test_project_values(worker: Path, tmp_path: Path) -> None:
     )
     expected = {first: {300: 4, 7: 4}, second: {7: 7, 300: 4}}
     for name in FORMATS:
-        options = {"labelPackType": "combined"} if name == "mhd" else {}
-        body = {"caseIds": [first, second], "format": name, "labelValues": "project", **options}
+        body = {"caseIds": [first, second], "format": name, "labelValues": "project", "labelPackType": "combined"}
         folder, _ = export(world, tmp_path, body)
         for case, counts in expected.items():
             for placed in READERS[name](folder / case):
@@ -113,8 +112,8 @@ def test_shapes_become_masks(worker: Path, tmp_path: Path) -> None:
     ]
     case = phantom_case(world, tmp_path, labels)
     for name in FORMATS:
-        options = {"labelPackType": "combined"} if name == "mhd" else {}
-        folder, _ = export(world, tmp_path, {"caseIds": [case], "format": name, "rasterizeShapes": True, **options})
+        body = {"caseIds": [case], "format": name, "rasterizeShapes": True, "labelPackType": "combined"}
+        folder, _ = export(world, tmp_path, body)
         for placed in READERS[name](folder / case):
             # The cuboid holds exactly the voxels of the voxel label.
             assert set(map(tuple, np.argwhere(placed.masks[6]))) == {
@@ -204,13 +203,26 @@ def test_large_shapes_are_kept_in_files_and_bounded(
     assert client.post("/api/cases/export", body).json()["failed"] == 0
 
 
+def test_what_means_nothing_to_a_format_changes_nothing(worker: Path, tmp_path: Path) -> None:
+    world = make_world()
+    case = phantom_case(world, tmp_path, [box_label(world, np.ones((1, 2, 2), bool), [0, 0, 0], "liver")])
+    for name, options in (
+        ("nrrd", {"labelPackType": "isolated", "mhdLineEnding": "crlf"}),
+        ("nrrd", {"labelPackType": "combined"}),
+        ("dicom-seg", {"labelPackType": "isolated"}),
+        ("nifti", {"mhdLineEnding": "crlf"}),
+    ):
+        _, plain = export(world, tmp_path, {"caseIds": [case], "format": name})
+        _, told = export(world, tmp_path, {"caseIds": [case], "format": name, **options})
+        assert plain["sha256"] == told["sha256"], (name, options)
+
+
 @pytest.mark.parametrize(
     ("change", "path"),
     [
         ({"format": "nifti-2"}, "format"),
-        ({"format": "nrrd", "labelPackType": "combined"}, "labelPackType"),
-        ({"format": "dicom-seg", "labelPackType": "isolated"}, "labelPackType"),
-        ({"format": "nifti", "mhdLineEnding": "lf"}, "mhdLineEnding"),
+        ({"format": "nrrd", "labelPackType": "layers"}, "labelPackType"),
+        ({"format": "nifti", "mhdLineEnding": "cr"}, "mhdLineEnding"),
         ({"labelValues": "names"}, "labelValues"),
         ({"rasterizeShapes": "yes"}, "rasterizeShapes"),
         ({"dryRun": 1}, "dryRun"),
