@@ -83,6 +83,13 @@ class Gone(CasestoreError):
     code = "expired"
 
 
+class LengthRequired(CasestoreError):
+    """The body comes in chunks, without saying how long it is."""
+
+    status = 411
+    code = "length_required"
+
+
 class PreconditionFailed(CasestoreError):
     """The `If-Match` of a write names no version that the thing still has."""
 

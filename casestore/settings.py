@@ -39,6 +39,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "casestore.api.middleware.no_nul",
+    "casestore.api.middleware.known_length",
     "casestore.api.middleware.trailing_slash",
     "casestore.api.middleware.never_cache_api",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -235,7 +236,13 @@ SPECTACULAR_SETTINGS = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "formatters": {
+        "plain": {
+            "()": "casestore.logs.PlainFormatter",
+            "format": "{asctime} {levelname} {name}: {message}",
+            "style": "{",
+        }
+    },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["console"], "level": environment.text("CASESTORE_LOG_LEVEL", "INFO")},
     "loggers": {

@@ -36,7 +36,6 @@ ACCESS_LOG = '%(t)s "%(m)s %(U)s" %(s)s %(B)s bytes %(D)s us'
 WEB = (
     "gunicorn",
     "casestore.wsgi:application",
-    "--worker-class=gthread",
     "--workers=2",
     "--threads=8",
     "--timeout=120",

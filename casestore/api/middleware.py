@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 
-from casestore.api.errors import not_found
+from casestore.api.errors import body_of, not_found
+from casestore.errors import LengthRequired
 
 Handler = Callable[[HttpRequest], HttpResponse]
 
@@ -41,5 +42,17 @@ def no_nul(get_response: Handler) -> Handler:
 
     def middleware(request: HttpRequest) -> HttpResponse:
         return not_found(request, Http404()) if "\0" in request.path_info else get_response(request)
+
+    return middleware
+
+
+def known_length(get_response: Handler) -> Handler:
+    """A body without a length, which Django would silently take for an empty one, is refused (RFC 9110 15.5.12)."""
+    refusal = LengthRequired("Send the body with a Content-Length; chunked ones are not taken here.")
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if "Transfer-Encoding" in request.headers:
+            return JsonResponse(body_of(refusal), status=refusal.status)
+        return get_response(request)
 
     return middleware
