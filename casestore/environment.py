@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 from pathlib import Path
@@ -83,16 +84,13 @@ def secret_key(home: Path) -> str:
     if value := text("SECRET_KEY"):
         return value
     path = home / "secret_key"
+    if path.exists() and (value := path.read_text().strip()):
+        return value
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        # O_EXCL: of several processes that start at once, one writes and the others read.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        pass
-    else:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(50))
-    value = path.read_text().strip()
-    if not value:
-        raise ImproperlyConfigured(f"{path} is empty; remove it, and a new key is made.")
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
+        # Of several processes that start at once, one makes it and the others wait for it.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not (value := file.read().strip()):
+            value = secrets.token_urlsafe(50)
+            file.write(value)
     return value

@@ -42,6 +42,8 @@ WEB = (
     "--graceful-timeout=8",
     "--keep-alive=20",
     "--config=python:casestore.web_server",
+    # It would lie in the user's own folder, the same for all servers.
+    "--no-control-socket",
     "--access-logfile=-",
     f"--access-logformat={ACCESS_LOG}",
 )
