@@ -34,7 +34,7 @@ AROUND = """
 daemon off; pid {home}/pid; error_log {home}/error.log; {user}
 events {{}}
 http {{
-    access_log off; sendfile on; gzip on; gzip_types *;
+    access_log {home}/access.log; sendfile on; gzip on; gzip_types *;
     client_body_temp_path {home}/body; proxy_temp_path {home}/proxy; fastcgi_temp_path {home}/fastcgi;
     uwsgi_temp_path {home}/uwsgi; scgi_temp_path {home}/scgi;
     {server}
@@ -48,6 +48,7 @@ def configuration(home: Path, storage: Path, listen: str, backend: str) -> str:
     for written, here in (
         ("listen 443 ssl", f"listen {listen} ssl"),
         ("/etc/ssl/", f"{home}/"),
+        ("/var/log/nginx/", f"{home}/"),
         ("http://127.0.0.1:8000", backend),
         ("/data/casestore/storage/", f"{storage}/"),
     ):
@@ -210,6 +211,20 @@ def test_addresses(web: Web, world: World) -> None:
     for more, expected in ((0, 200), (1, 414)):
         filling = "x" * (65_536 + more - len("GET /api/health?x= HTTP/1.1"))
         assert ask(f"{web.url}/api/health?x={filling}")[0] == expected
+
+
+def test_logs_hold_no_filter(web: Web, world: World, proxy: tuple[Web, Path], tmp_path: Path) -> None:
+    wanted = quote(json.dumps({"patientInfo.patientName": "Milou"}))
+    url, token = f"{web.url}/api/cases?filter={wanted}", world.tokens["everything"]
+    too_large = tmp_path / "large"
+    too_large.write_bytes(bytes(22 * 2**20))
+    assert ask(url, token=token)[0] == 200
+    assert ask(f"{url[:-3]}", token=token)[0] == 400
+    assert ask(f"{url}&x={'x' * 80_000}", token=token)[0] == 414
+    assert ask(url, "-T", str(too_large), token=token)[0] == 413
+    logs = list(proxy[1].rglob("*.log"))
+    assert {path.name for path in logs} >= {"access.log", "error.log", "web.log"}
+    assert [path.name for path in logs if "Milou" in path.read_text()] == []
 
 
 def test_uploads(web: Web, world: World, tmp_path: Path) -> None:
