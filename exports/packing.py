@@ -24,7 +24,7 @@ from casestore import clock
 from casestore.errors import CasestoreError
 from casestore.json_text import dump
 from casestore.tasks.models import DownloadFileType, Task
-from casestore.tasks.services import Progress, Result, ends_task
+from casestore.tasks.services import Progress, Result, WorkFailed, ends_task
 from exports.contents import Member, Volume, load_revision, spool, volumes_of
 from exports.formats import dicom_seg, meta_image, nifti, nrrd
 from exports.growing import GrowingArchive
@@ -70,11 +70,12 @@ def pack(task: Task, progress: Progress) -> Result:
             meter = _Meter(progress, number, len(entries), ledger.bytes)
             case = CasePacker(growing, entry, options, meter).pack()
             if case["status"] == "failed" and options.get("strict"):
-                raise CasestoreError(f"{case['folder']}: {case['reason']}")
+                raise WorkFailed(f"{case['folder']}: {case['reason']}", results=_results([*ledger.cases, case]))
             ledger.add(case)
             furthest = _keep(progress, growing, ledger, furthest)
         if not ledger.packed:
-            raise CasestoreError(f"No case could be exported. {_reasons(ledger.failed)}")
+            reasons = _reasons(ledger.failed, "the task's results say which.")
+            raise WorkFailed(f"No case could be exported. {reasons}", results=_results(ledger.cases))
         progress.report(len(entries), "Writing the manifest.")
         _add_manifest(growing, ledger, options)
         growing.publish()
@@ -88,7 +89,7 @@ def pack(task: Task, progress: Progress) -> Result:
         FILE_TYPES[options["compressionFormat"]],
         size=growing.position,
         sha256=growing.sha256,
-        results=[_result(case) for case in ledger.cases],
+        results=_results(ledger.cases),
     )
 
 
@@ -129,26 +130,25 @@ class CasePacker:
 
     def __init__(self, growing: GrowingArchive, entry: dict[str, Any], options: dict[str, Any], meter: _Meter) -> None:
         self.growing, self.entry, self.options, self.meter = growing, entry, options, meter
+        self.told: dict[str, Any] = {name: entry[name] for name in ("caseId", "folder", "revisionIndex")}
         self.files: list[dict[str, Any]] = []
         self._hashed: deque[tuple[dict[str, Any], Member]] = deque()
 
     def pack(self) -> dict[str, Any]:
         """What the manifest says of the case. A case that fails leaves nothing in the archive."""
-        names = ("caseId", "folder", "revisionIndex")
-        told = {name: self.entry[name] for name in names}
         mark = self.growing.mark()
         try:
             try:
-                return told | self._pack(anew=False)
+                return self._pack(anew=False)
             except DamagedSlices:
                 # Only a cache: it is made again from the DICOM files.
                 self.growing.go_back(mark)
-                return told | self._pack(anew=True)
+                return self._pack(anew=True)
         except Exception as error:
             if ends_task(error):
                 raise
             self.growing.go_back(mark)
-            return told | {"status": "failed", "reason": reason_of(error)}
+            return self.told | {"status": "failed", "reason": reason_of(error)}
 
     def _pack(self, *, anew: bool) -> dict[str, Any]:
         self.files, self.meter.bytes = [], 0
@@ -156,13 +156,13 @@ class CasePacker:
         revision = load_revision(self.entry["revision"])
         if revision is None:
             raise CasestoreError("The case was deleted before it was packed.")
+        self.told["revisionDate"] = clock.iso(revision.date)
         volumes = volumes_of(revision)
         self._add(revision, data_file(revision))
         series = [self._pack_volume(revision, volume, anew=anew) for volume in volumes]
         self._settle(leave=0)
-        return {
+        return self.told | {
             "status": "packed",
-            "revisionDate": clock.iso(revision.date),
             "files": self.files,
             "series": series,
             "bytes": self.meter.bytes,
@@ -258,23 +258,23 @@ def _add_manifest(growing: GrowingArchive, ledger: Ledger, options: dict[str, An
         growing.archive.add("manifest.json", newest, pieces.content)
 
 
-def _result(case: dict[str, Any]) -> dict[str, Any]:
+def _results(cases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     names = ("caseId", "revisionIndex", "status", "reason")
-    return {name: case[name] for name in names if name in case}
+    return [{name: case[name] for name in names if name in case} for case in cases]
 
 
 def _sentence(ledger: Ledger) -> str:
     packed, failed = ledger.packed, ledger.failed
     message = f"Exported {len(packed)} case{'s' if len(packed) != 1 else ''}."
     if failed:
-        message += f" {len(failed)} left out: {_reasons(failed)}"
+        message += f" {len(failed)} left out: {_reasons(failed, 'manifest.json says which.')}"
     if warned := sum(case["warned"] for case in packed):
         message += f" {warned} with warnings about geometry; manifest.json says which."
     return message
 
 
-def _reasons(failed: Sequence[dict[str, Any]]) -> str:
+def _reasons(failed: Sequence[dict[str, Any]], where: str) -> str:
     reasons = [f"{case['folder']}: {case['reason']}" for case in failed[:MAX_REASONS]]
     if len(failed) > MAX_REASONS:
-        reasons.append(f"and {len(failed) - MAX_REASONS} more; manifest.json says which.")
+        reasons.append(f"and {len(failed) - MAX_REASONS} more; {where}")
     return " ".join(reasons)

@@ -116,14 +116,17 @@ def check_download(user: User, task: Task) -> None:
 
 
 def _folders(entries: Sequence[tuple[str, int]], mentions: Counter[str]) -> list[str]:
-    """`<caseId>`, or `<caseId>-rev<index>` for a case that the request names more than once; all different."""
-    folders: list[str] = []
+    """`<caseId>`, or `<caseId>-rev<index>` for a case that the request names more than once.
+
+    All different, also where small and capital letters are not told apart.
+    """
+    folders: dict[str, str] = {}
     for case_id, index in entries:
         folder = folder_name(case_id) + (f"-rev{index}" if mentions[case_id] > 1 else "")
-        while folder in folders:
+        while folder.casefold() in folders:
             folder += "_"
-        folders.append(folder)
-    return folders
+        folders[folder.casefold()] = folder
+    return list(folders.values())
 
 
 def folder_name(case_id: str) -> str:

@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 from casestore.accounts.authentication import user_of
 from casestore.accounts.idempotency import idempotent
 from casestore.api.openapi import IDEMPOTENCY_KEY, refusals
-from casestore.api.parameters import flag
+from casestore.api.parameters import flag, only
 from casestore.tasks.serializers import TaskIdSerializer
 from exports import planning, services
 from exports.serializers import ExportMhdSerializer, ExportSerializer, PlanSerializer
@@ -39,6 +39,7 @@ class ExportMhdView(APIView):
     )
     @idempotent
     def post(self, request: Request) -> Response:
+        only(request, "strict")
         body = ExportMhdSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         return _requested(request, body.validated_data)
@@ -60,6 +61,7 @@ class ExportView(APIView):
         responses={200: PlanSerializer, 201: TaskIdSerializer, **refusals(404, 422)},
     )
     def post(self, request: Request) -> Response:
+        only(request, "strict")
         if "Idempotency-Key" in request.headers:
             # Read now and kept: `idempotent` needs the body, which cannot be read any more once it has been parsed.
             _ = request.body

@@ -10,7 +10,8 @@ import pytest
 from django.core.files.storage import default_storage
 
 from cases.image_numbers import PartialVolume
-from cases.models import Blob, StoredVolume
+from cases.models import Blob, Case, Revision, StoredVolume
+from casestore import clock
 from exports.models import ContentDigest
 from exports.verify import verify
 from tests.dicom import SERIES_UID, write_series
@@ -92,6 +93,8 @@ def test_a_case_that_fails_is_left_out_whole(
     reason = f"The DICOM file of image 2 of series {SERIES_UID}.1 is missing or damaged."
     assert [case["status"] for case in told["cases"]] == ["packed", "failed", "packed"]
     assert told["cases"][1]["reason"] == reason
+    of_failed = Revision.objects.get(case__case_id=cases[1], index=told["cases"][1]["revisionIndex"])
+    assert told["cases"][1]["revisionDate"] == clock.iso(of_failed.date)
     assert [row["status"] for row in result.results] == ["packed", "failed", "packed"]
     assert result.results[1]["reason"] == reason
     assert reason in result.message
@@ -104,15 +107,18 @@ def test_a_case_that_fails_is_left_out_whole(
 
 def test_strict_exports_fail_with_the_first_case(world: World, cases: list[str]) -> None:
     remove_dicom(f"{SERIES_UID}.1")
-    message = ended(make_task(world, cases, strict=True)).error_message
-    assert message.startswith(f"{cases[1]}: The DICOM file of image 2")
+    task = ended(make_task(world, cases, strict=True))
+    assert task.error_message.startswith(f"{cases[1]}: The DICOM file of image 2")
+    assert [(row["caseId"], row["status"]) for row in task.results] == [(cases[0], "packed"), (cases[1], "failed")]
+    assert task.error_message == f"{cases[1]}: {task.results[1]['reason']}"
     assert archives() == []
 
 
 def test_when_every_case_fails_so_does_the_export(world: World, cases: list[str]) -> None:
     remove_dicom(f"{SERIES_UID}.1")
-    message = ended(make_task(world, cases[1:2])).error_message
-    assert message.startswith("No case could be exported. ")
+    task = ended(make_task(world, cases[1:2]))
+    assert task.error_message == f"No case could be exported. {cases[1]}: {task.results[0]['reason']}"
+    assert [(row["caseId"], row["status"]) for row in task.results] == [(cases[1], "failed")]
     assert archives() == []
 
 
@@ -131,7 +137,9 @@ def test_strict_through_the_api(worker: Path, tmp_path: Path) -> None:
     assert "1 left out" in told["0"]["finishedMessage"]
     assert told["1"]["status"] == "error"
     assert told["1"]["errorMessage"] == f"{bad}: Image 1 of series 1.2.3 is not stored here."
-    assert client.post("/api/cases/export-mhd?strict=yes", {"caseIds": [good]}).status_code == 400
+    assert told["1"]["results"][1]["reason"] == "Image 1 of series 1.2.3 is not stored here."
+    for address in ("export-mhd?strict=yes", "export-mhd?stict=1", "export?stict=1"):
+        assert client.post(f"/api/cases/{address}", {"caseIds": [good]}).status_code == 400
 
 
 def test_damaged_label_voxels_are_noticed(world: World, cases: list[str]) -> None:
@@ -142,3 +150,11 @@ def test_damaged_label_voxels_are_noticed(world: World, cases: list[str]) -> Non
     path.unlink()
     result, _ = packed(world, cases)
     assert "not stored any more" in result.results[0]["reason"]
+
+
+def test_folders_differ_on_every_disk(world: World, cases: list[str]) -> None:
+    """Imported ids are any string; some disks do not tell small letters from capital ones."""
+    for case_id, old in zip(("scan", "SCAN", "Scan_"), cases, strict=True):
+        Case.objects.filter(case_id=old).update(case_id=case_id)
+    _, data = packed(world, ["scan", "SCAN", "Scan_"])
+    assert [case["folder"] for case in manifest(data)["cases"]] == ["scan", "SCAN_", "Scan__"]

@@ -234,7 +234,18 @@ def test_progress_by_bytes_and_what_remains(world: World, task: Task) -> None:
     row = Task.objects.get()
     Task.objects.update(measured_at=row.updated_at - timedelta(seconds=10))
     assert shown(world, task)["remainingSeconds"] == 30
+    # There were more than was thought.
+    progress.report(2, "two", bytes_done=1200)
+    seen = shown(world, task)
+    assert (seen["bytesDone"], seen["bytesTotal"], seen["remainingSeconds"]) == (1200, 1200, 0)
     run_task(task.task_id, lambda t, p: pytest.fail("somebody has it"))
+
+
+def test_bytes_without_a_total_stay_without(world: World, task: Task) -> None:
+    claimed = claim(task.task_id)
+    assert claimed is not None
+    Progress(claimed).report(0, "starting", bytes_done=200)
+    assert shown(world, task)["bytesTotal"] is None
 
 
 def test_reports_are_cheap(task: Task, django_assert_num_queries: Any) -> None:

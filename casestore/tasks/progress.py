@@ -10,8 +10,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, connections
-from django.db.models import QuerySet
-from django.db.models.functions import Now
+from django.db.models import BigIntegerField, Case, F, QuerySet, When
+from django.db.models.functions import Greatest, Now
 
 from casestore.tasks.models import Status, Task
 
@@ -77,7 +77,8 @@ class Progress:
             return
         changes: dict[str, Any] = {"finished": finished, "message": message[:255], "updated_at": Now()}
         if bytes_done is not None:
-            changes["bytes_done"] = bytes_done
+            # How many there will be was an estimate.
+            changes |= {"bytes_done": bytes_done, "bytes_total": _at_least(bytes_done)}
             if not self._measured:
                 changes |= {"bytes_before": bytes_done, "measured_at": Now()}
         self._written = now
@@ -115,6 +116,12 @@ class Progress:
 def owned(task: Task) -> QuerySet[Task]:
     """The row, as long as whoever claimed this task still has it."""
     return Task.objects.filter(pk=task.pk, status=Status.PROCESSING, claimed_by=task.claimed_by)
+
+
+def _at_least(total_bytes: int) -> Case:
+    """The total, but where it is known not less than this."""
+    known = Greatest(F("bytes_total"), total_bytes, output_field=BigIntegerField())
+    return Case(When(bytes_total=0, then=F("bytes_total")), default=known)
 
 
 class Heart:

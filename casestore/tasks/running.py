@@ -51,6 +51,14 @@ class Result:
     results: list[dict[str, Any]] = field(default_factory=list)
 
 
+class WorkFailed(CasestoreError):
+    """The work of a task came to nothing; `results` says what became of its items."""
+
+    def __init__(self, sentence: str, *, results: list[dict[str, Any]]) -> None:
+        super().__init__(sentence)
+        self.results = results
+
+
 Work = Callable[[Task, Progress], Result]
 
 
@@ -136,7 +144,8 @@ def _work(task: Task, progress: Progress, work: Work) -> _Ending:
         except AWAY as error:
             logger.warning("task %s waits for the database: %s", task.task_id, type(error).__name__)
         except Exception as error:
-            return _Ending(Status.ERROR, {"error_message": _sentence(task, error)})
+            results = error.results if isinstance(error, WorkFailed) else []
+            return _Ending(Status.ERROR, {"error_message": _sentence(task, error), "results": results})
     return _Ending(Status.ERROR, {"error_message": "The database failed again and again; its log says why."})
 
 
@@ -179,6 +188,7 @@ def _finished(result: Result) -> _Ending:
         "finished_message": result.message,
         "finished": F("total"),
         "bytes_done": Greatest(F("bytes_done"), F("bytes_total")),
+        "bytes_total": Greatest(F("bytes_done"), F("bytes_total")),
         "results": result.results,
         "result_key": result.key,
         "download_file_type": result.file_type or "",

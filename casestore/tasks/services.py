@@ -18,12 +18,13 @@ from casestore.errors import InsufficientPrivilege, Unavailable
 from casestore.tasks import files, kinds, queueing
 from casestore.tasks.models import Status, Task
 from casestore.tasks.progress import Progress, Superseded
-from casestore.tasks.running import Result, after_end, claim, end, ends_task, run_task
+from casestore.tasks.running import Result, WorkFailed, after_end, claim, end, ends_task, run_task
 
 __all__ = [
     "Progress",
     "Result",
     "Superseded",
+    "WorkFailed",
     "cancel_or_remove",
     "check_download",
     "claim",
