@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import datetime
 from textwrap import indent
@@ -31,6 +31,7 @@ from exports.growing import GrowingArchive
 from exports.jobs import Job
 from exports.ledger import Ledger
 from exports.pieces import PORTION, Pieces
+from exports.shapes import KINDS
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +66,10 @@ def pack(task: Task, progress: Progress) -> Result:
             with transaction.atomic():
                 progress.beat()
                 ledger.forget()
-        progress.expect(expected_bytes(entries))
+        expected = expected_bytes(entries, options)
         for number, entry in list(enumerate(entries))[len(ledger.cases) :]:
-            meter = _Meter(progress, number, len(entries), ledger.bytes)
+            meter = _Meter(progress, number, expected, ledger.bytes)
+            meter.beat()
             case = CasePacker(growing, entry, options, meter).pack()
             if case["status"] == "failed" and options.get("strict"):
                 raise WorkFailed(f"{case['folder']}: {case['reason']}", results=_results([*ledger.cases, case]))
@@ -109,12 +111,13 @@ def _keep(progress: Progress, growing: GrowingArchive, ledger: Ledger, furthest:
 
 
 class _Meter:
-    """Reports the progress of one case of many."""
+    """Reports the progress of one case of many, of which so many bytes are `expected`."""
 
-    def __init__(self, progress: Progress, number: int, of: int, bytes_before: int) -> None:
+    def __init__(self, progress: Progress, number: int, expected: Sequence[int], bytes_before: int) -> None:
         self._progress, self._number = progress, number
-        self._message = f"Packing case {number + 1} of {of}."
-        self._before, self.bytes = bytes_before, 0
+        self._message = f"Packing case {number + 1} of {len(expected)}."
+        self._before, self._expected, self._after = bytes_before, expected[number], sum(expected[number + 1 :])
+        self.bytes = 0
         self.check = progress.check
 
     def add(self, size: int) -> None:
@@ -122,7 +125,8 @@ class _Meter:
         self.beat()
 
     def beat(self) -> None:
-        self._progress.report(self._number, self._message, bytes_done=self._before + self.bytes)
+        total = self._before + max(self._expected, self.bytes) + self._after
+        self._progress.report(self._number, self._message, bytes_done=self._before + self.bytes, bytes_total=total)
 
 
 class CasePacker:
@@ -148,10 +152,10 @@ class CasePacker:
             if ends_task(error):
                 raise
             self.growing.go_back(mark)
-            return self.told | {"status": "failed", "reason": reason_of(error)}
+            return self.told | {"status": "failed", "reason": reason_of(error), "bytes": self.meter.bytes}
 
     def _pack(self, *, anew: bool) -> dict[str, Any]:
-        self.files, self.meter.bytes = [], 0
+        self.files = []
         self._hashed.clear()
         revision = load_revision(self.entry["revision"])
         if revision is None:
@@ -229,16 +233,20 @@ def data_file(revision: Revision) -> Member:
     return Member("data.json", piece_of(dump(document, indent=True) + b"\n"))
 
 
-def expected_bytes(entries: Sequence[dict[str, Any]]) -> int:
-    """About how many bytes the files of these cases have: for progress."""
-    total = 0
+def expected_bytes(entries: Sequence[dict[str, Any]], options: dict[str, Any]) -> list[int]:
+    """About how many bytes the files of each case have: for progress."""
+    is_dicom, isolated = options.get("format") == "dicom-seg", options.get("labelPackType") == "isolated"
+    kinds = {LabelType.VOXEL.value, *(KINDS if options.get("rasterizeShapes") else ())}
     rows = RevisionSeries.objects.filter(revision__in=[entry["revision"] for entry in entries])
-    voxel_labels = Count("labels", filter=Q(labels__type=LabelType.VOXEL))
-    for row in rows.select_related("series").annotate(voxel_labels=voxel_labels).iterator(chunk_size=100):
+    rows = rows.select_related("series").annotate(label_count=Count("labels", filter=Q(labels__type__in=kinds)))
+    total: Counter[int] = Counter()
+    for row in rows.iterator(chunk_size=100):
         voxels = row.series.width * row.series.height * len(PartialVolume(row.start, row.end, row.delta))
-        size = np.dtype(row.series.geometry.get("pixelType", "int16")).itemsize
-        total += voxels * (row.series.channels * size + row.voxel_labels)
-    return total
+        # The type in the original files is seldom another one.
+        kind = (is_dicom and row.series.stored_type) or row.series.geometry.get("pixelType", "int16")
+        masks = row.label_count if isolated else min(row.label_count, 1)
+        total[row.revision_id] += voxels * (row.series.channels * np.dtype(kind).itemsize + masks)
+    return [total[entry["revision"]] for entry in entries]
 
 
 def _add_manifest(growing: GrowingArchive, ledger: Ledger, options: dict[str, Any]) -> None:

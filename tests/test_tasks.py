@@ -225,17 +225,16 @@ def test_progress_by_bytes_and_what_remains(world: World, task: Task) -> None:
     claimed = claim(task.task_id)
     assert claimed is not None
     progress = Progress(claimed)
-    progress.expect(1000)
-    progress.report(0, "starting", bytes_done=200)
+    progress.report(0, "starting", bytes_done=200, bytes_total=1000)
     seen = shown(world, task)
     assert (seen["bytesDone"], seen["bytesTotal"], seen["remainingSeconds"]) == (200, 1000, None)
-    progress.report(1, "one", bytes_done=400)
+    progress.report(1, "one", bytes_done=400, bytes_total=1000)
     # 200 bytes took 10 seconds.
     row = Task.objects.get()
     Task.objects.update(measured_at=row.updated_at - timedelta(seconds=10))
     assert shown(world, task)["remainingSeconds"] == 30
     # There were more than was thought.
-    progress.report(2, "two", bytes_done=1200)
+    progress.report(2, "two", bytes_done=1200, bytes_total=1000)
     seen = shown(world, task)
     assert (seen["bytesDone"], seen["bytesTotal"], seen["remainingSeconds"]) == (1200, 1200, 0)
     run_task(task.task_id, lambda t, p: pytest.fail("somebody has it"))

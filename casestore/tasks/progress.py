@@ -10,8 +10,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, connections
-from django.db.models import BigIntegerField, Case, F, QuerySet, When
-from django.db.models.functions import Greatest, Now
+from django.db.models import QuerySet
+from django.db.models.functions import Now
 
 from casestore.tasks.models import Status, Task
 
@@ -66,8 +66,12 @@ class Progress:
         if is_stopping():
             raise HandedBack
 
-    def report(self, finished: int, message: str, *, bytes_done: int | None = None) -> None:
+    def report(
+        self, finished: int, message: str, *, bytes_done: int | None = None, bytes_total: int | None = None
+    ) -> None:
         """Writes at once when `finished` moved, else at most once in WRITE_EVERY seconds: call it for each slice.
+
+        `bytes_total` may be an estimate that later reports correct.
 
         A database that is away is no reason to stop: what it missed, a later report tells.
         """
@@ -77,8 +81,9 @@ class Progress:
             return
         changes: dict[str, Any] = {"finished": finished, "message": message[:255], "updated_at": Now()}
         if bytes_done is not None:
-            # How many there will be was an estimate.
-            changes |= {"bytes_done": bytes_done, "bytes_total": _at_least(bytes_done)}
+            changes |= {"bytes_done": bytes_done}
+            if bytes_total is not None:
+                changes |= {"bytes_total": max(bytes_total, bytes_done)}
             if not self._measured:
                 changes |= {"bytes_before": bytes_done, "measured_at": Now()}
         self._written = now
@@ -91,10 +96,6 @@ class Progress:
         else:
             self._finished = finished
             self._measured = self._measured or bytes_done is not None
-
-    def expect(self, total_bytes: int) -> None:
-        """How many bytes there will be; `bytes_done` of later reports counts towards them."""
-        self._write(bytes_total=total_bytes, updated_at=Now())
 
     def checkpoint(self, data: dict[str, Any], *, further: bool = True) -> None:
         """Keeps what the work needs to go on from here; whoever claims the task next finds it in `task.checkpoint`.
@@ -116,12 +117,6 @@ class Progress:
 def owned(task: Task) -> QuerySet[Task]:
     """The row, as long as whoever claimed this task still has it."""
     return Task.objects.filter(pk=task.pk, status=Status.PROCESSING, claimed_by=task.claimed_by)
-
-
-def _at_least(total_bytes: int) -> Case:
-    """The total, but where it is known not less than this."""
-    known = Greatest(F("bytes_total"), total_bytes, output_field=BigIntegerField())
-    return Case(When(bytes_total=0, then=F("bytes_total")), default=known)
 
 
 class Heart:
