@@ -18,19 +18,19 @@ from cases.geometry import VolumeGeometry, volume_geometry
 from cases.image_numbers import PartialVolume
 from cases.label_bits import LabelVoxels, byte_length
 from cases.models import Label, LabelType, Revision, RevisionSeries, Series, SeriesImage, StoredVolume
+from cases.serializers.labels import place_of, problem_of
 from cases.services.blobs import map_blob
 from cases.services.volumes import DamagedFile, current_volume, decoded_slices, open_volume, slice_bytes, voxel_type
 from cases.slices import SliceReader, pack_index
-from casestore.errors import CasestoreError
+from casestore.errors import CasestoreError, Problem
 from exports.models import ContentDigest
 from exports.pieces import Digest
-from exports.shapes import rasterize
+from exports.shapes import EMPTY, rasterize
 
 # Up to so many bytes of compressed voxels, or of a painted shape, stay in memory; more go to the spool.
 IN_MEMORY = 2**22
 # Bytes of all painted shapes of one volume, a bit a voxel.
 MAX_SHAPES = 2**31
-LOOKS = {"color", "alpha"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +180,43 @@ def _volume_of_all(series: Series, wanted: int, *, anew: bool, check: Callable[[
         return None
 
 
+def check_label(label: Label, volume: Volume) -> None:
+    """Raises CasestoreError where it cannot be painted, without reading its voxels.
+
+    Labels are checked when they are written; what other servers' dumps brought may not be as it should.
+    """
+    if is_empty(label):
+        return
+    problem = problem_of(label.type, place_of(label.type, label.data))
+    if problem is None and label.type == LabelType.VOXEL:
+        problem = _voxel_problem(label, volume)
+    if problem is not None:
+        uid = volume.entry.series.series_uid
+        raise CasestoreError(f"Label {label.position} of series {uid}: {problem.path}: {problem.message}")
+
+
+def _voxel_problem(label: Label, volume: Volume) -> Problem | None:
+    box = label_box(label)
+    if any(o + s > extent for o, s, extent in zip(*box, volume.size, strict=True)):
+        return Problem("data.size", f"The box does not lie inside the partial volume of {list(volume.size)} voxels.")
+    if label.blob is None:
+        return Problem("data.voxels", "The voxels are not stored here.")
+    if (needed := byte_length(box[1])) != label.blob.size:
+        return Problem("data.voxels", f"The voxels are {label.blob.size} bytes; the box needs {needed}.")
+    return None
+
+
+def is_empty(label: Label) -> bool:
+    """Whether it is a voxel label without voxels, whose box means nothing."""
+    return label.type == LabelType.VOXEL and label.data.get("voxels") is None
+
+
 def label_voxels(labels: Sequence[Label], volume: Volume) -> list[LabelVoxels]:
-    """The voxels of labels and of shapes, which are painted here. Raises CasestoreError."""
+    """The voxels of checked labels, and of shapes, which are painted here. Raises CasestoreError."""
     found, left = [], MAX_SHAPES
     for label in labels:
         if label.type == LabelType.VOXEL:
-            found.append(_stored_voxels(label, volume))
+            found.append(LabelVoxels(map_blob(label.blob), *label_box(label)) if label.blob else EMPTY)
             continue
         shape = rasterize(label.type, label.data, spacing=volume.geometry.spacing, size=volume.size)
         left -= len(shape.data)
@@ -195,18 +226,10 @@ def label_voxels(labels: Sequence[Label], volume: Volume) -> list[LabelVoxels]:
     return found
 
 
-def _stored_voxels(label: Label, volume: Volume) -> LabelVoxels:
-    """Of an empty label (`voxels` null): a box without voxels. Raises CasestoreError."""
-    if label.data.get("voxels") is None:
-        return LabelVoxels(b"", (0, 0, 0), (0, 0, 0))
-    if label.blob is None:
-        raise CasestoreError(f"The voxels of label {label.position} are not stored here.")
-    origin, size = ((int(x), int(y), int(z)) for x, y, z in (label.data["origin"], label.data["size"]))
-    # Checked when they are written; what other servers' dumps brought may not be as it should.
-    inside = all(o >= 0 and o + s <= extent for o, s, extent in zip(origin, size, volume.size, strict=True))
-    if not inside or byte_length(size) != label.blob.size:
-        raise CasestoreError(f"The voxels of label {label.position} do not fit its box, or the box not its volume.")
-    return LabelVoxels(map_blob(label.blob), origin, size)
+def label_box(label: Label) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Origin and size (x, y, z) of a checked voxel label that is not empty."""
+    (x, y, z), (width, height, depth) = (map(int, label.data[name]) for name in ("origin", "size"))
+    return (x, y, z), (width, height, depth)
 
 
 def _mapped(data: bytes) -> mmap.mmap:
@@ -218,7 +241,9 @@ def _mapped(data: bytes) -> mmap.mmap:
 
 
 def label_made_of(label: Label, value: int, volume: Volume) -> list[Any]:
-    if label.type != LabelType.VOXEL:
-        shape = {name: label.data[name] for name in sorted(label.data) if name not in LOOKS}
-        return [value, label.type, shape, volume.geometry.spacing]
-    return [value, label.data.get("voxels"), label.data.get("origin"), label.data.get("size")]
+    if is_empty(label):
+        return [value]
+    place = place_of(label.type, label.data)
+    if label.type == LabelType.VOXEL:
+        return [value, place["voxels"], place["origin"], place["size"]]
+    return [value, label.type, place, volume.geometry.spacing]

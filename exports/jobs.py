@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cases.deflate import Deflated
 from cases.label_bits import LabelVoxels
 from cases.models import Label, LabelType
+from cases.serializers.labels import color_of
 from exports import shapes
 from exports.contents import (
     Member,
     Volume,
+    check_label,
     headed_made_of,
     label_made_of,
     label_voxels,
@@ -48,6 +50,7 @@ class Job:
     beat: Callable[[], None]
     check: Callable[[], None]
     anew: bool = False
+    _labels: dict[str, list[ValuedLabel]] = field(default_factory=dict, init=False)
 
     @property
     def is_dry(self) -> bool:
@@ -65,10 +68,17 @@ class Job:
     def labels_of(self, volume: Volume) -> list[ValuedLabel]:
         """The voxel labels and, where shapes are wanted, those that have an inside, in their order.
 
-        Raises CasestoreError for a label that has no value.
+        Raises CasestoreError for a label that has no value, or cannot be painted.
         """
+        if volume.name not in self._labels:
+            self._labels[volume.name] = self._valued(volume)
+        return self._labels[volume.name]
+
+    def _valued(self, volume: Volume) -> list[ValuedLabel]:
         kinds = {LabelType.VOXEL.value, *(shapes.KINDS if self.options.get("rasterizeShapes") else ())}
         labels = [label for label in volume.entry.labels.all() if label.type in kinds]
+        for label in labels:
+            check_label(label, volume)
         if self.has_project_values:
             dictionary = volume.entry.revision.case.project.label_values
             values = project_values([label.name for label in labels], dictionary)
@@ -82,7 +92,7 @@ class Job:
         nothing = [LabelVoxels(b"", (0, 0, 0), (0, 0, 0))] * len(labels)
         voxels = nothing if named_only else label_voxels([valued.label for valued in labels], volume)
         exported = [
-            ExportedLabel(valued.label.position, valued.label.name, valued.label.data.get("color"), bits)
+            ExportedLabel(valued.label.position, valued.label.name, color_of(valued.label.data), bits)
             for valued, bits in zip(labels, voxels, strict=True)
         ]
         return segments_of(exported, [valued.value for valued in labels])

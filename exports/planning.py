@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from cases.models import Label, LabelType, RevisionSeries
 from casestore.accounts.models import User
 from casestore.errors import BadRequest, CasestoreError
 from casestore.tasks.services import ends_task
-from exports.contents import Member, Volume, load_revision, volumes_of
+from exports.contents import Member, Volume, is_empty, label_box, load_revision, volumes_of
 from exports.jobs import Job, Make
 from exports.packing import FORMATS, data_file, reason_of
 from exports.segments import Segment, Survey, tell_overlaps
@@ -157,9 +158,10 @@ def _planned_volume(volume: Volume, job: DryJob, members: list[Member]) -> dict[
 def _voxels(label: Label, volume: Volume) -> int:
     """How many voxels have to be looked at; of a shape at most the volume, or a slice."""
     width, height, depth = volume.size
+    if is_empty(label):
+        return 0
     if label.type == LabelType.VOXEL:
-        x, y, z = label.data.get("size") or (0, 0, 0)
-        return int(x) * int(y) * int(z)
+        return prod(label_box(label)[1])
     return width * height * (1 if "z" in label.data else depth)
 
 

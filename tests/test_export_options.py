@@ -14,7 +14,7 @@ import slicerio
 from django.core.files.storage import default_storage
 
 from cases.image_numbers import PartialVolume
-from cases.models import Label, Project, RevisionSeries, SeriesFile
+from cases.models import Project, SeriesFile
 from cases.provisioning import provision
 from casestore.errors import InvalidBody
 from casestore.tasks.models import Task
@@ -171,16 +171,6 @@ def test_a_damaged_dicom_file_is_not_passed_on(worker: Path, tmp_path: Path) -> 
     task = wait(client, answer.json()["taskId"])
     assert task["status"] == "error"
     assert "missing or damaged" in task["errorMessage"]
-
-
-def test_a_label_that_is_not_as_it_should_be_fails_its_case(world: World, tmp_path: Path) -> None:
-    """As a dump of another server may bring it."""
-    case = phantom_case(world, tmp_path, [])
-    entry = RevisionSeries.objects.get(revision__case__case_id=case, revision__index=1)
-    Label.objects.create(revision_series=entry, position=0, type="cuboid", data={"min": ["Secret"]})
-    body = {"caseIds": [case], "format": "nrrd", "rasterizeShapes": True, "dryRun": True}
-    (planned,) = world.client("everything").post("/api/cases/export", body).json()["cases"]
-    assert planned["reason"] == "It could not be packed (KeyError)."
 
 
 def test_large_shapes_are_kept_in_files_and_bounded(

@@ -335,7 +335,7 @@ def test_exports_of_imported_cases(worker: Path, tmp_path: Path) -> None:
     assert mask.sum() == mask[1:3, 1:3, 1:3].sum() == 8
     # Rather than a mask without voxels, or a volume without images.
     for case_id, reason in (
-        ("lost", "The voxels of label 0 are not stored here."),
+        ("lost", f"Label 0 of series {SERIES_UID}: data.voxels: The voxels are not stored here."),
         ("without", "Image 1 of series 1.3 is not stored here."),
     ):
         answer = world.client("alice").post("/api/cases/export-mhd", {"caseIds": [case_id]})

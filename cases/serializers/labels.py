@@ -8,6 +8,7 @@ from typing import Any
 from rest_framework import serializers
 
 from cases.models import LabelType
+from casestore.api.errors import problems_of
 from casestore.api.fields import (
     BoundedListField,
     NumberField,
@@ -16,6 +17,7 @@ from casestore.api.fields import (
     StrictIntegerField,
     StrictSerializer,
 )
+from casestore.errors import Problem
 
 MAX_LABELS = 10_000
 MAX_POINTS = 100_000
@@ -118,6 +120,32 @@ DATA_BY_TYPE: dict[str, type[LabelData]] = {
     LabelType.POINT: PointData,
     LabelType.RULER: RulerData,
 }
+
+
+# Say whether data have the shape that their type asks for.
+SHAPES: dict[str, LabelData] = {kind: serializer() for kind, serializer in DATA_BY_TYPE.items()}
+LOOKS = frozenset(LabelData().fields)
+
+
+def place_of(kind: str, data: dict[str, Any]) -> dict[str, Any]:
+    """The members of a label's data that say where it is: not its looks, nor what other servers put there."""
+    return {name: data[name] for name in sorted(SHAPES[kind].fields.keys() - LOOKS) if name in data}
+
+
+def problem_of(kind: str, place: dict[str, Any]) -> Problem | None:
+    """The first thing that is wrong with what `place_of` gives: the data of imported labels may be anything."""
+    try:
+        SHAPES[kind].run_validation(place)
+    except serializers.ValidationError as error:
+        problem = next(problems_of(error.detail))
+        return Problem(f"data.{problem.path}", problem.message)
+    return None
+
+
+def color_of(data: dict[str, Any]) -> str | None:
+    """`#rrggbb`; None where the label has none, or something that is none."""
+    color = data.get("color")
+    return color if isinstance(color, str) and COLOR.match(color) else None
 
 
 class LabelSerializer(StrictSerializer):

@@ -12,14 +12,11 @@ from cases.documents import revision_document, stored_revision_document
 from cases.image_numbers import PartialVolume
 from cases.label_bits import byte_length
 from cases.models import Blob, Label, LabelType, Revision, RevisionSeries, Series
-from cases.serializers.labels import DATA_BY_TYPE, SHA1
+from cases.serializers.labels import SHA1, SHAPES
 from cases.services.cases import Draft
 from cases.services.partial_volumes import Entry, auto_volume
 from casestore.errors import BadRequest
 from mylists.circus.serializers import MAX_IMAGES
-
-# Says whether the data of a label have the shape that its type asks for.
-_SHAPES = {name: kind() for name, kind in DATA_BY_TYPE.items()}
 
 
 def equal(draft: Draft, stored: Revision) -> bool:
@@ -57,7 +54,7 @@ def voxels_of(label: dict[str, Any]) -> str | None:
 
 def _has_shape(label: dict[str, Any]) -> bool:
     try:
-        _SHAPES[label["type"]].run_validation(label["data"])
+        SHAPES[label["type"]].run_validation(label["data"])
     except ValidationError:
         return False
     return True
