@@ -69,6 +69,11 @@ def piece_of(data: Any) -> Deflated:
     return Deflated(memoryview(data).nbytes, crc32(data), len(compressed), lambda: (compressed,))
 
 
+def measured(size: int) -> Deflated:
+    """Content of which nothing but the size is known."""
+    return Deflated(size, 0, 0, lambda: ())
+
+
 def joined(pieces: Sequence[Deflated]) -> Deflated:
     """The pieces as one. Reading it reads them one after another."""
     size = crc = length = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from tempfile import SpooledTemporaryFile, TemporaryFile
 from typing import Any, BinaryIO, cast
@@ -20,8 +20,17 @@ from cases.label_bits import LabelVoxels, byte_length
 from cases.models import Label, LabelType, Revision, RevisionSeries, Series, SeriesImage, StoredVolume
 from cases.serializers.labels import place_of, problem_of
 from cases.services.blobs import map_blob
-from cases.services.volumes import DamagedFile, current_volume, decoded_slices, open_volume, slice_bytes, voxel_type
-from cases.slices import SliceReader, pack_index
+from cases.services.volumes import (
+    DamagedFile,
+    check_files,
+    current_volume,
+    decoded_slices,
+    in_stored_order,
+    open_volume,
+    slice_bytes,
+    voxel_type,
+)
+from cases.slices import DamagedSlices, SliceReader, pack_index
 from casestore.errors import CasestoreError, Problem
 from exports.models import ContentDigest
 from exports.pieces import Digest
@@ -168,6 +177,18 @@ def voxels_of(
             on_slice()
             index.append((number, file.tell(), file.write(image.piece), image.crc, image.check))
         yield SliceReader(file, pack_index(index), slice_bytes(series, volume.element_type)).pieces(numbers), ""
+
+
+def check_voxels(volume: Volume) -> None:
+    """Raises what `voxels_of` would raise for files that are gone; no content is read."""
+    series, images = volume.entry.series, volume.images
+    row = StoredVolume.objects.filter(series=series, element_type=volume.element_type).first()
+    with suppress(DamagedSlices):
+        if row is not None:
+            with open_volume(row) as reader:
+                images = [image for image in images if not reader.has([image.number])]
+    if images:
+        check_files(in_stored_order(images) if len(images) == series.image_set.count() else images)
 
 
 def _volume_of_all(series: Series, wanted: int, *, anew: bool, check: Callable[[], None]) -> StoredVolume | None:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from cases.deflate import Deflated
+from cases.deflate import Deflated, measured
 from cases.image_numbers import PartialVolume
 from cases.models import Label, LabelType, RevisionSeries
 from casestore.accounts.models import User
 from casestore.errors import BadRequest, CasestoreError
 from casestore.tasks.services import ends_task
-from exports.contents import Member, Volume, is_empty, label_box, load_revision, volumes_of
+from exports.contents import Member, Volume, check_voxels, is_empty, label_box, load_revision, volumes_of
 from exports.jobs import Job, Make
 from exports.packing import FORMATS, data_file, reason_of
 from exports.segments import Segment, Survey, tell_overlaps
@@ -75,18 +75,19 @@ class DryJob(Job):
 
     @contextmanager
     def voxels(self, volume: Volume) -> Iterator[tuple[Deflated, str]]:
+        check_voxels(volume)
         width, height, depth = volume.size
-        yield _measured(width * height * depth * volume.channels * np.dtype(volume.element_type).itemsize), ""
+        yield measured(width * height * depth * volume.channels * np.dtype(volume.element_type).itemsize), ""
 
     @contextmanager
     def made(self, size: int, make: Make) -> Iterator[Deflated]:
-        yield _measured(size)
+        yield measured(size)
 
     @contextmanager
     def member(
         self, name: str, size: int, make: Make, *, made_of: Sequence[Any], header: bytes = b""
     ) -> Iterator[Member]:
-        yield Member(name, _measured(len(header) + size), made_of)
+        yield Member(name, measured(len(header) + size), made_of)
 
 
 def plan(*, user: User, wanted: Sequence[Wanted], options: dict[str, Any]) -> dict[str, Any]:
@@ -167,8 +168,3 @@ def _voxels(label: Label, volume: Volume) -> int:
 
 def _beat() -> None:
     """Nobody waits for a sign of life."""
-
-
-def _measured(size: int) -> Deflated:
-    """Content of which nothing but the size is known."""
-    return Deflated(size, 0, 0, lambda: ())

@@ -12,22 +12,20 @@ import re
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from io import BytesIO
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from cases.dicom.errors import DicomRefused
 from cases.dicom.header import numbers, text
-from cases.dicom.source import open_header
-from cases.geometry import SAME_ORIENTATION
 from casestore.errors import CasestoreError
+from exports.dicom_sources import COPIED, IDENTITY, check
 from exports.label_values import element_type as element_type_of
 from exports.segments import Segment, Survey
 
@@ -35,39 +33,8 @@ from exports.segments import Segment, Survey
 MAX_FRAMES = 10_000
 MAX_PIXEL_BYTES = 2**32 - 2
 LONGEST_LABEL = 64
-SAME_SPACING = 1e-4
-MULTI_FRAME = "The images are frames of a multi-frame file; a DICOM SEG refers to files of one image."
-NO_PLACE = "An image has no position or no orientation, which a DICOM SEG needs."
 MANUFACTURER = "casestore"
 SERIES_NUMBER = 9000
-
-IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
-PLACE = ("NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
-# What a segmentation says of patient and study is what the images say, where it is well-formed.
-COPIED = {
-    "PatientName": re.compile(r".{0,324}"),
-    "PatientID": re.compile(r".{0,64}"),
-    "PatientBirthDate": re.compile(r"\d{8}", re.ASCII),
-    "PatientSex": re.compile(r"[MFO]"),
-    "PatientAge": re.compile(r"\d{3}[DWMY]", re.ASCII),
-    "StudyID": re.compile(r".{0,16}"),
-    "AccessionNumber": re.compile(r".{0,16}"),
-    "StudyDate": re.compile(r"\d{8}", re.ASCII),
-    "StudyTime": re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?", re.ASCII),
-    "StudyDescription": re.compile(r".{0,64}"),
-    "ReferringPhysicianName": re.compile(r".{0,324}"),
-    "PositionReferenceIndicator": re.compile(r".{0,64}"),
-}
-TAGS = [tag for name in ("SpecificCharacterSet", *IDENTITY, *PLACE, *COPIED) if (tag := tag_for_keyword(name))]
-
-
-def read_source(file: BinaryIO) -> Dataset:
-    """What a segmentation needs to know of an image; its pixels are not read. Raises CasestoreError."""
-    try:
-        with open_header(file, TAGS) as (dataset, _):
-            return dataset
-    except DicomRefused as refusal:
-        raise CasestoreError(f"An original image cannot be read: {refusal.sentence}") from None
 
 
 @dataclass(frozen=True)
@@ -81,15 +48,6 @@ class DicomSegmentation:
     rows: int
     columns: int
     element_type: str
-
-    @property
-    def is_label_map(self) -> bool:
-        return bool(self.frames) and self.frames[0][0] is None
-
-    @property
-    def numbers(self) -> dict[int, int]:
-        """The segment number of each value."""
-        return {segment.value: segment.value if self.is_label_map else i for i, segment in enumerate(self.segments, 1)}
 
     @cached_property
     def pixel_bytes(self) -> int:
@@ -133,6 +91,14 @@ class DicomSegmentation:
         yield np.packbits(rest, bitorder="little").tobytes()
 
 
+def load_tables() -> None:
+    """Lets highdicom read its tables of the standard, which takes 100 MB: best before there is much in memory."""
+    with suppress(ImportError):  # it is not a public name; where it is missing they are read later
+        from highdicom._standard_utils import get_module_attribute_map
+
+        get_module_attribute_map()
+
+
 def segmentation(
     *,
     sources: Sequence[Dataset],
@@ -143,7 +109,7 @@ def segmentation(
     identity: str,
     moment: datetime,
 ) -> DicomSegmentation:
-    """The segmentation of a volume of `size` (x, y, z) whose slice k is the image `sources[k]` (see `read_source`).
+    """The segmentation of a volume of `size` (x, y, z) whose slice k is the image `sources[k]`.
 
     A LABELMAP whose numbers are the segments' values, or, where segments overlap, a BINARY one in which they are
     numbered from 1 on. `thickness` is that of a slice, mm, for images that do not say it. The same `identity` and
@@ -171,6 +137,11 @@ def segmentation(
     return DicomSegmentation(header, tuple(ordered), frames, rows, columns, extent.element_type)
 
 
+def segment_numbers(segments: Sequence[Segment], survey: Survey) -> dict[int, int]:
+    """The number that the segment of each value has in a segmentation."""
+    return {segment.value: i if survey.overlaps else segment.value for i, segment in enumerate(segments, 1)}
+
+
 @dataclass(frozen=True, slots=True)
 class Extent:
     """How large a segmentation is. `element_type` is a numpy name, or `bit`."""
@@ -178,6 +149,16 @@ class Extent:
     frames: int
     element_type: str
     pixel_bytes: int
+
+    def size(self, instances: Sequence[str], segments: Sequence[Segment]) -> int:
+        """About how many bytes the file has, in all; `instances` are the SOP Instance UIDs of the images.
+
+        What highdicom says of each file, frame and segment was measured.
+        """
+        uids = sum(len(uid) + 25 for uid in instances)
+        frame = uids / len(instances) + (345 if self.element_type == "bit" else 311)
+        names = sum(len(segment.name.encode()) * 2 + 186 for segment in segments)
+        return round(1900 + 48 * len(instances) + 2 * uids + self.frames * frame + names) + self.pixel_bytes
 
 
 def extent_of(segments: Sequence[Segment], survey: Survey, size: Sequence[int]) -> Extent:
@@ -193,33 +174,6 @@ def extent_of(segments: Sequence[Segment], survey: Survey, size: Sequence[int]) 
             f"{MAX_FRAMES} frames and {MAX_PIXEL_BYTES} bytes."
         )
     return Extent(frames, element_type, pixel_bytes)
-
-
-def check(sources: Sequence[Dataset]) -> None:
-    """Raises CasestoreError with the reason why a segmentation cannot refer to these images."""
-    first = sources[0]
-    orientation = numbers(first, "ImageOrientationPatient", 6)
-    for source in sources:
-        if (numbers(source, "NumberOfFrames", 1) or (1,))[0] > 1:
-            raise CasestoreError(MULTI_FRAME)
-        here = numbers(source, "ImageOrientationPatient", 6)
-        if here is None or numbers(source, "ImagePositionPatient", 3) is None or orientation is None:
-            raise CasestoreError(NO_PLACE)
-        if np.abs(np.array(here) - np.array(orientation)).max() > SAME_ORIENTATION:
-            raise CasestoreError("The images have different orientations; a DICOM SEG has one.")
-        spacing = numbers(source, "PixelSpacing", 2) or (0, 0)
-        if min(spacing) <= 0:
-            raise CasestoreError("An image has no pixel spacing, which a DICOM SEG needs.")
-        if not np.allclose(spacing, numbers(first, "PixelSpacing", 2) or (0, 0), rtol=SAME_SPACING, atol=0):
-            raise CasestoreError("The images have different pixel spacings; a DICOM SEG has one.")
-        for name in IDENTITY:
-            if not text(source, name):
-                raise CasestoreError(f"An image has no {name}, which a DICOM SEG needs.")
-        for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
-            if text(source, name) != text(first, name):
-                raise CasestoreError(f"The images differ in {name}; a DICOM SEG has one.")
-    if len({text(source, "SOPInstanceUID") for source in sources}) != len(sources):
-        raise CasestoreError("Two images have the same SOP Instance UID; a DICOM SEG cannot tell them apart.")
 
 
 def _stand_in(source: Dataset, first: Dataset, thickness: float) -> Dataset:

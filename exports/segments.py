@@ -130,6 +130,31 @@ def survey(segments: Sequence[Segment], size: Sequence[int], on_slice: Callable[
     return surveyor.result()
 
 
+def tell_labels(
+    told: dict[str, Any],
+    segments: Sequence[Segment],
+    found: Survey,
+    file: str | None,
+    kind: str,
+    numbers: Sequence[Any],
+) -> None:
+    """What a manifest says of the labels of a file, by their index; `numbers[i]` is the `kind` of segment i there."""
+    rows = [
+        {
+            "index": label.index,
+            "name": label.name,
+            "file": file,
+            "value": segment.value,
+            kind: number,
+            "voxels": found.counts.get(label.index),
+            "voxelsInFile": found.visible.get(label.index),
+        }
+        for segment, number in zip(segments, numbers, strict=True)
+        for label in segment.labels
+    ]
+    told["labels"] = sorted(rows, key=lambda row: row["index"])
+
+
 def tell_overlaps(told: dict[str, Any], segments: Sequence[Segment], found: Survey) -> None:
     """Adds to `overlaps` of a manifest which segments share voxels; each is known by its first label's index."""
     for (one, other), count in found.overlaps.items():

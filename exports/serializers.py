@@ -138,7 +138,10 @@ class PlannedCaseSerializer(serializers.Serializer):
 
 
 class PlanSerializer(serializers.Serializer):
-    """What an export would hold. Sizes of segmentations are estimates, where overlaps were not counted rough ones."""
+    """What an export would hold. Files are looked for and not read.
+
+    The size of a DICOM SEG is an estimate, and so is that of each segmentation whose overlaps were not counted.
+    """
 
     cases = PlannedCaseSerializer(many=True)
     size = serializers.IntegerField(help_text="bytes of all files, not compressed")

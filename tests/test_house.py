@@ -52,6 +52,7 @@ PLAIN = [
     "casestore.supervisor",
     "casestore.tasks.ranges",
     "exports.archives",
+    "exports.dicom_sources",
     "exports.headed_files",
     "exports.label_values",
     "exports.mhd",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from cases.demo.phantom import write_phantom
 from cases.label_bits import LabelVoxels
 from casestore.errors import CasestoreError
 from exports import seg_dicom
+from exports.dicom_sources import read_source
 from exports.segments import ExportedLabel, segments_of, survey
 from tests.dicom import image, write
 from tests.test_segments import SIZE, exported, in_volume, masks
@@ -31,7 +33,7 @@ PLACED = {"SOPClassUID": CT, "FrameOfReferenceUID": "1.2.9", "SliceThickness": 2
 
 def read(path: Path) -> Dataset:
     with path.open("rb") as file:
-        return seg_dicom.read_source(file)
+        return read_source(file)
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +210,7 @@ def series(folder: Path, *changes: dict[str, Any], **all_of_them: Any) -> list[D
         ([{}, {"PixelSpacing": [0.75, 0.51]}], "different pixel spacings"),
         ([{}, {"NumberOfFrames": 2, "pixels": np.zeros((2, 4, 6), np.int16), "Rows": 4, "Columns": 6}], "multi-frame"),
         ([{}, {"SOPInstanceUID": "1.2.826.0.1.3680043.8.498.1.1"}], "same SOP Instance UID"),
+        ([{}, {"ImagePositionPatient": [1, 0, 2]}], "same plane"),
         ([{"SOPClassUID": "1.2.3.4"}, {"SOPClassUID": "1.2.3.4"}], "cannot carry"),
     ],
 )
@@ -216,6 +219,24 @@ def test_images_that_cannot_carry_a_segmentation(tmp_path: Path, changes: list[d
         make(series(tmp_path, *changes), [ones()], [1], size=(6, 4, 2))
     assert says in caught.value.sentence
     assert "Secret" not in caught.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("depth", "count", "name", "apart"),
+    [(1, 1, None, 1), (2, 1, "肝臓 größe", 1), (9, 4, "x" * 200, 2), (9, 4, "liver", 1), (200, 3, "left lung", 1)],
+)
+def test_sizes_are_estimated(tmp_path: Path, depth: int, count: int, name: str | None, apart: int) -> None:
+    uid = "1.2.826.0.1.3680043.8.498.77777777777777777777"
+    places = [{"SOPInstanceUID": f"{uid}.{k}", "ImagePositionPatient": [-7.5, 2, 1.25 * k]} for k in range(depth)]
+    sources = series(tmp_path, *places)
+    bits = LabelVoxels(b"\xff" * depth, (0, 0, 0), (2, 4, depth))
+    labels = [ExportedLabel(i, name, None, replace(bits, origin=(i if apart == 1 else 0, 0, 0))) for i in range(count)]
+    segments, size = segments_of(labels, list(range(1, count + 1))), (6, 4, depth)
+    found = survey(segments, size)
+    data = make(sources, labels, list(range(1, count + 1)), size=size)
+    assert data is not None
+    estimate = seg_dicom.extent_of(segments, found, size).size([x["SOPInstanceUID"] for x in places], segments)
+    assert estimate == pytest.approx(len(data), rel=0.1)
 
 
 def test_too_many_frames_are_refused() -> None:

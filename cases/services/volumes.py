@@ -37,7 +37,7 @@ from cases.slices import ENTRY, DamagedSlices, Slice, SliceReader, SliceWriter, 
 from casestore import clock, ids
 from casestore.errors import CasestoreError
 from casestore.several import several
-from casestore.storage import GrowingFile
+from casestore.storage import GrowingFile, is_local
 
 logger = logging.getLogger(__name__)
 
@@ -91,10 +91,7 @@ def store_volume(
     The caller holds the series' lock. `on_slice` is called for each image, and ends the work by raising. Raises
     DamagedFile.
     """
-    images = list(series.image_set.order_by("number"))
-    if from_feet(*(image.position[2] if image.position else None for image in (images[0], images[-1]))):
-        # As a case takes them that does not name an order: then what is known of the file is known of its export.
-        images.reverse()
+    images = in_stored_order(series.image_set.all())
     kind = voxel_type(images, series.channels)
     old = StoredVolume.objects.filter(series=series).first()
     growing = GrowingFile(f"{FOLDER}/{series.pk}/{ids.new_id()}.nrrd", "new")
@@ -128,6 +125,14 @@ def store_volume(
     transaction.on_commit(lambda: _delete(gone))
     _make_room(row)
     return row
+
+
+def in_stored_order(images: Iterable[SeriesImage]) -> list[SeriesImage]:
+    """As a case takes them that does not name an order: then what is known of the file is known of its export."""
+    found = sorted(images, key=lambda image: image.number)
+    if from_feet(*(image.position[2] if image.position else None for image in (found[0], found[-1]))):
+        found.reverse()
+    return found
 
 
 def _header(series: Series, kind: str, images: Sequence[SeriesImage]) -> bytes:
@@ -241,7 +246,7 @@ def _decoded(images: Sequence[SeriesImage], kind: str) -> Iterator[np.ndarray]:
             for image, stored in zip(images, _stored_values(source, images), strict=True):
                 yield convert(stored, image.slope, image.intercept, kind)
     except (FileNotFoundError, DicomRefused):
-        raise _damaged(images[0]) from None
+        raise damaged_file(images[0]) from None
 
 
 def _stored_values(source: BinaryIO, images: Sequence[SeriesImage]) -> Iterator[np.ndarray]:
@@ -261,7 +266,24 @@ def _check(file: SeriesFile, source: Any) -> None:
     source.seek(0)
 
 
-def _damaged(image: SeriesImage) -> DamagedFile:
+def check_files(images: Sequence[SeriesImage]) -> None:
+    """Raises DamagedFile for the first image whose file is gone, or has another size. Reads none.
+
+    An object storage is not asked: for each file that takes as long as a request.
+    """
+    if not is_local(default_storage):
+        return
+    prefetch_related_objects(images, "file")
+    for image in images:
+        try:
+            size = os.stat(default_storage.path(image.file.storage_key)).st_size
+        except FileNotFoundError:
+            size = None
+        if size != image.file.size:
+            raise damaged_file(image)
+
+
+def damaged_file(image: SeriesImage) -> DamagedFile:
     uid = image.series.series_uid
     return DamagedFile(f"The DICOM file of image {image.number} of series {uid} is missing or damaged.")
 

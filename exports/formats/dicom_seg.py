@@ -8,26 +8,32 @@ from functools import partial
 from typing import Any, BinaryIO, cast
 
 from django.core.files.storage import default_storage
+from django.db.models import prefetch_related_objects
 
-from cases.deflate import piece_of
-from cases.models import SeriesFile
+from cases.deflate import Deflated, measured, piece_of
+from cases.dicom.errors import DicomRefused
+from cases.models import SeriesImage
+from cases.services.volumes import check_files, damaged_file
 from casestore.errors import CasestoreError
 from casestore.json_text import dump
-from exports import seg_dicom
+from exports import dicom_sources, seg_dicom
 from exports.contents import Member, Volume
 from exports.jobs import Job
 from exports.nifti_header import value_table
 from exports.pieces import Pieces
-from exports.segments import Segment, Survey, tell_overlaps
+from exports.segments import Segment, Survey, tell_labels, tell_overlaps
 
 CHUNK = 2**20
 
 
 def volume_files(volume: Volume, job: Job) -> Iterator[Member]:
     """`vol000/00001.dcm` …, by image number: the files of the partial volume's images, in its order."""
-    for number, file in _files(volume).items():
-        with job.made(file.size, partial(_copy, file, number)) as content:
-            yield Member(f"{volume.name}/{number:05d}.dcm", content, known_sha256=file.sha256)
+    if job.is_dry:
+        check_files(volume.images)
+    for image in _first_images(volume):
+        file = image.file
+        with job.made(file.size, partial(_copy, image)) as content:
+            yield Member(f"{volume.name}/{image.number:05d}.dcm", content, known_sha256=file.sha256)
         job.beat()
 
 
@@ -38,28 +44,33 @@ def label_files(volume: Volume, job: Job, told: dict[str, Any]) -> Iterator[Memb
     if not segments:
         return
     survey = job.survey(segments, volume)
-    if job.is_dry:
-        yield from _measured(volume, job, segments, survey)
-        return
-    made = None if survey.is_empty else _segmentation(volume, job, segments, survey)
-    name = None if made is None else f"{volume.name}-label.dcm"
-    numbers = {} if made is None else made.numbers
-    for segment in segments:
-        for label in segment.labels:
-            told["labels"].append(
-                {
-                    "index": label.index,
-                    "name": label.name,
-                    "file": name,
-                    "value": segment.value,
-                    "segment": numbers.get(segment.value),
-                    "voxels": survey.counts[label.index],
-                    "voxelsInFile": survey.visible[label.index],
-                }
-            )
+    name = None if survey.is_empty else f"{volume.name}-label.dcm"
+    numbers = {} if survey.is_empty else seg_dicom.segment_numbers(segments, survey)
+    tell_labels(told, segments, survey, name, "segment", [numbers.get(segment.value) for segment in segments])
     tell_overlaps(told, segments, survey)
-    if made is None or name is None:
+    if name is None:
         return
+    if job.is_dry:
+        yield Member(name, _measured(volume, segments, survey))
+    else:
+        yield from _made(name, volume, job, segments, survey)
+    table = value_table(segments)
+    for row in table["values"]:
+        row["segment"] = numbers[row["value"]]
+    yield Member(f"{volume.name}-label.json", piece_of(dump(table, indent=True) + b"\n"))
+
+
+def _made(name: str, volume: Volume, job: Job, segments: Sequence[Segment], survey: Survey) -> Iterator[Member]:
+    seg_dicom.load_tables()
+    made = seg_dicom.segmentation(
+        sources=_sources(volume, job),
+        size=volume.size,
+        segments=segments,
+        survey=survey,
+        thickness=volume.geometry.spacing[2],
+        identity=_identity(volume, job),
+        moment=volume.entry.revision.date,
+    )
     job.beat()
     with job.member(
         name,
@@ -69,81 +80,55 @@ def label_files(volume: Volume, job: Job, told: dict[str, Any]) -> Iterator[Memb
         made_of=["pixels", *job.labels_made_of(volume)],
     ) as file:
         yield file
-    table = value_table(segments)
-    for row in table["values"]:
-        row["segment"] = numbers[row["value"]]
-    yield Member(f"{volume.name}-label.json", piece_of(dump(table, indent=True) + b"\n"))
 
 
-def _measured(volume: Volume, job: Job, segments: Sequence[Segment], survey: Survey) -> Iterator[Member]:
-    """The segmentation without its header; of the images only the first one is looked at."""
-    if survey.counts and survey.is_empty:
-        return
+def _measured(volume: Volume, segments: Sequence[Segment], survey: Survey) -> Deflated:
+    """As large as the segmentation will be, about. Opens only the first image. Raises CasestoreError."""
+    extent = seg_dicom.extent_of(segments, survey, volume.size)
     if len({image.file_id for image in volume.images}) != len(volume.images):
-        raise CasestoreError(seg_dicom.MULTI_FRAME)
-    if any(image.position is None or image.orientation is None for image in volume.images):
-        raise CasestoreError(seg_dicom.NO_PLACE)
-    seg_dicom.check([_source(SeriesFile.objects.get(pk=volume.images[0].file_id))])
-    with job.made(seg_dicom.extent_of(segments, survey, volume.size).pixel_bytes, _no_pixels) as content:
-        yield Member(f"{volume.name}-label.dcm", content)
+        raise CasestoreError(dicom_sources.MULTI_FRAME)
+    dicom_sources.check_planes([image.plane for image in volume.images])
+    dicom_sources.check([_source(volume.images[0])])
+    return measured(extent.size([image.file.sop_instance_uid for image in volume.images], segments))
 
 
-def _no_pixels(pieces: Pieces) -> None:
-    """Of a segmentation that is only measured."""
-
-
-def _segmentation(volume: Volume, job: Job, segments: Sequence[Segment], survey: Survey) -> seg_dicom.DicomSegmentation:
-    return seg_dicom.segmentation(
-        sources=_sources(volume, job),
-        size=volume.size,
-        segments=segments,
-        survey=survey,
-        thickness=volume.geometry.spacing[2],
-        identity=_identity(volume, job),
-        moment=volume.entry.revision.date,
-    )
-
-
-def _files(volume: Volume) -> dict[int, SeriesFile]:
-    """Each file once, under the number of its first image here."""
-    files = SeriesFile.objects.in_bulk({image.file_id for image in volume.images})
-    first: dict[int, int] = {}
+def _first_images(volume: Volume) -> list[SeriesImage]:
+    """The first image here of each file, with its file, in the order of the volume."""
+    prefetch_related_objects(volume.images, "file")
+    first: dict[int, SeriesImage] = {}
     for image in volume.images:
-        first.setdefault(image.file_id, image.number)
-    return {number: files[pk] for pk, number in first.items()}
+        first.setdefault(image.file_id, image)
+    return list(first.values())
 
 
-def _copy(file: SeriesFile, number: int, pieces: Pieces) -> None:
-    """Raises CasestoreError where the file is not byte for byte what was received."""
+def _copy(image: SeriesImage, pieces: Pieces) -> None:
+    """Raises DamagedFile where the file is not byte for byte what was received."""
     digest = hashlib.sha256()
     try:
-        with default_storage.open(file.storage_key) as source:
+        with default_storage.open(image.file.storage_key) as source:
             while chunk := source.read(CHUNK):
                 digest.update(chunk)
                 pieces.add(chunk)
     except FileNotFoundError:
         pass
-    if digest.hexdigest() != file.sha256:
-        raise CasestoreError(
-            f"The DICOM file of image {number} of series {file.series.series_uid} is missing or damaged."
-        )
+    if digest.hexdigest() != image.file.sha256:
+        raise damaged_file(image)
 
 
 def _sources(volume: Volume, job: Job) -> list[Any]:
-    files = SeriesFile.objects.in_bulk({image.file_id for image in volume.images})
     found = []
     for image in volume.images:
         job.beat()
-        found.append(_source(files[image.file_id]))
+        found.append(_source(image))
     return found
 
 
-def _source(file: SeriesFile) -> Any:
+def _source(image: SeriesImage) -> Any:
     try:
-        with default_storage.open(file.storage_key) as source:
-            return seg_dicom.read_source(cast(BinaryIO, source))
-    except FileNotFoundError:
-        raise CasestoreError(f"A DICOM file of series {file.series.series_uid} is missing.") from None
+        with default_storage.open(image.file.storage_key) as source:
+            return dicom_sources.read_source(cast(BinaryIO, source))
+    except (FileNotFoundError, DicomRefused):
+        raise damaged_file(image) from None
 
 
 def _identity(volume: Volume, job: Job) -> str:
