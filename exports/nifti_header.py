@@ -60,11 +60,14 @@ def ras_affine(geometry: VolumeGeometry) -> np.ndarray:
 
 
 def value_table(segments: Sequence[Segment]) -> dict[str, Any]:
-    """What the values of a label map mean, in their order; goes beside it as JSON. Other voxels are 0."""
+    """What the values of a label map mean, in their order; goes beside it as JSON. Other voxels are 0.
+
+    Names are the annotators' to the letter.
+    """
     rows = [
         {
             "value": segment.value,
-            "name": segment.name,
+            "name": segment.labels[0].name if segment.has_name else segment.identifier,
             "color": "#{:02x}{:02x}{:02x}".format(*segment.rgb),
             "labels": [label.index for label in segment.labels],
         }

@@ -28,7 +28,7 @@ from tests.world import PROJECT, World, make_world
 def test_project_values(worker: Path, tmp_path: Path) -> None:
     """A structure has the same value in every case, whatever its place; labels that share one are one segment."""
     world = make_world()
-    Project.objects.filter(project_id=PROJECT).update(label_values={"liver": 300, "spleen": 7, "Milz": 7})
+    Project.objects.filter(project_id=PROJECT).update(label_values={"liver": 300, "spleen": 7, " Milz": 7})
     one = np.ones((1, 2, 2), bool)
     first = phantom_case(
         world, tmp_path, [box_label(world, one, [0, 0, 0], "liver"), box_label(world, one, [5, 5, 3], "spleen")]
@@ -37,9 +37,9 @@ def test_project_values(worker: Path, tmp_path: Path) -> None:
         world,
         tmp_path,
         [
-            box_label(world, one, [0, 0, 0], "Milz"),
-            box_label(world, one, [1, 1, 0], "spleen"),
+            box_label(world, one, [0, 0, 0], " Milz"),
             box_label(world, one, [8, 8, 8], "liver"),
+            box_label(world, one, [1, 1, 0], "spleen"),
         ],
     )
     expected = {first: {300: 4, 7: 4}, second: {7: 7, 300: 4}}
@@ -49,6 +49,14 @@ def test_project_values(worker: Path, tmp_path: Path) -> None:
         for case, counts in expected.items():
             for placed in READERS[name](folder / case):
                 assert {value: int(mask.sum()) for value, mask in placed.masks.items()} == counts, placed.reader
+        labels = manifest_of(folder)["cases"][1]["series"][0]["labels"]
+        assert [(label["index"], label["name"]) for label in labels] == [(0, " Milz"), (1, "liver"), (2, "spleen")]
+        if name in {"nifti", "dicom-seg"}:
+            rows = json.loads((folder / second / "vol000-label.json").read_bytes())["values"]
+            assert [(row["value"], row["name"], row["labels"]) for row in rows] == [
+                (7, " Milz", [0, 2]),
+                (300, "liver", [1]),
+            ]
     # A mask by itself has that value too.
     body = {"caseIds": [first], "format": "mhd", "labelValues": "project"}
     folder, _ = export(world, tmp_path, body)

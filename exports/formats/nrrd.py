@@ -12,7 +12,7 @@ from exports import seg_nrrd
 from exports.contents import Member, Volume, headed
 from exports.jobs import Job
 from exports.label_values import element_type
-from exports.segments import tell_overlaps
+from exports.segments import tell_labels, tell_overlaps
 
 
 def volume_files(volume: Volume, job: Job) -> Iterator[Member]:
@@ -36,19 +36,7 @@ def label_files(volume: Volume, job: Job, told: dict[str, Any]) -> Iterator[Memb
     survey = job.survey(segments, volume)
     layers, count = seg_nrrd.layers_of(survey)
     name = f"{volume.name}-label.seg.nrrd"
-    for segment, layer in zip(segments, layers, strict=True):
-        for label in segment.labels:
-            told["labels"].append(
-                {
-                    "index": label.index,
-                    "name": label.name,
-                    "file": name,
-                    "value": segment.value,
-                    "layer": layer,
-                    "voxels": survey.counts.get(label.index),
-                    "voxelsInFile": survey.visible.get(label.index),
-                }
-            )
+    tell_labels(told, segments, survey, name, "layer", layers)
     tell_overlaps(told, segments, survey)
     header = seg_nrrd.header(geometry=volume.geometry, size=volume.size, segments=segments, survey=survey)
     values = [segment.value for segment in segments]
