@@ -88,9 +88,7 @@ class TarGzipWriter:
             self._crc, self._size = state["crc"], state["size"]
 
     def add(self, name: str, modified: datetime, content: Deflated) -> None:
-        info = tarfile.TarInfo(name)
-        info.size, info.mtime, info.mode = content.size, int(modified.timestamp()), MODE
-        self._raw += info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        self._raw += tar_header(name, content.size, int(modified.timestamp()))
         self._flush()
         self._count(content.crc, content.size)
         _copy(content, self._sink)
@@ -116,8 +114,21 @@ class TarGzipWriter:
         self._sink.write(END + struct.pack("<LL", self._crc, self._size & LIMIT32))
 
 
+def tar_header(name: str, size: int, seconds: int) -> bytes:
+    """What stands before a member; `seconds` since 1970."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime, info.mode = size, seconds, MODE
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def zip_time(moment: datetime) -> tuple[int, int]:
+    """Time and date, as far as the ZIP format can say them (APPNOTE 4.4.6)."""
+    near = min(max(moment.astimezone(UTC), EARLIEST), LATEST)
+    return near.hour << 11 | near.minute << 5 | near.second // 2, (near.year - 1980) << 9 | near.month << 5 | near.day
+
+
 @dataclass(frozen=True, slots=True)
-class _Member:
+class ZipMember:
     name: str
     offset: int
     size: int
@@ -147,17 +158,17 @@ class ZipWriter:
         self._count: int = 0 if state is None else state["count"]
 
     def add(self, name: str, modified: datetime, content: Deflated) -> None:
-        moment = min(max(modified.astimezone(UTC), EARLIEST), LATEST)
-        member = _Member(
+        time, date = zip_time(modified)
+        member = ZipMember(
             name=name,
             offset=self._sink.position,
             size=content.size,
             compressed=content.length + len(END),
             crc=content.crc,
-            time=moment.hour << 11 | moment.minute << 5 | moment.second // 2,
-            date=(moment.year - 1980) << 9 | moment.month << 5 | moment.day,
+            time=time,
+            date=date,
         )
-        self._sink.write(_local_header(member))
+        self._sink.write(local_header(member))
         _copy(content, self._sink)
         self._sink.write(END)
         self._count += 1
@@ -165,28 +176,32 @@ class ZipWriter:
     def state(self) -> State:
         return {"start": self._start, "count": self._count}
 
-    def _members(self) -> Iterator[_Member]:
+    def _members(self) -> Iterator[ZipMember]:
         """As their headers in the sink have them."""
         place = self._start
         for _ in range(self._count):
-            member, place = _read_member(self._sink, place)
+            member, place = read_member(self._sink, place)
             yield member
 
     def finish(self) -> None:
         start, count = self._sink.position, self._count
         for member in self._members():
-            self._sink.write(_central_header(member))
-        size = self._sink.position - start
-        if count >= LIMIT16 or start >= LIMIT32 or size >= LIMIT32:
-            versions = (ZIP64_VERSION, ZIP64_VERSION)
-            record = struct.pack("<4sQHHLLQQQQ", b"PK\x06\x06", 44, *versions, 0, 0, count, count, size, start)
-            locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, start + size, 1)
-            self._sink.write(record + locator)
-        ends = (min(count, LIMIT16), min(count, LIMIT16), min(size, LIMIT32), min(start, LIMIT32))
-        self._sink.write(struct.pack("<4sHHHHLLH", b"PK\x05\x06", 0, 0, *ends, 0))
+            self._sink.write(central_header(member))
+        self._sink.write(archive_end(count, start, self._sink.position - start))
 
 
-def _local_header(member: _Member) -> bytes:
+def archive_end(count: int, start: int, size: int) -> bytes:
+    """What stands behind a directory of `size` bytes that begins at `start` (APPNOTE 4.3.14 to 4.3.16)."""
+    end = b""
+    if count >= LIMIT16 or start >= LIMIT32 or size >= LIMIT32:
+        versions = (ZIP64_VERSION, ZIP64_VERSION)
+        end += struct.pack("<4sQHHLLQQQQ", b"PK\x06\x06", 44, *versions, 0, 0, count, count, size, start)
+        end += struct.pack("<4sLQL", b"PK\x06\x07", 0, start + size, 1)
+    ends = (min(count, LIMIT16), min(count, LIMIT16), min(size, LIMIT32), min(start, LIMIT32))
+    return end + struct.pack("<4sHHHHLLH", b"PK\x05\x06", 0, 0, *ends, 0)
+
+
+def local_header(member: ZipMember) -> bytes:
     """APPNOTE 4.3.7."""
     zip64 = max(member.size, member.compressed) >= LIMIT32
     extra = ZIP64_SIZES.pack(1, 16, member.size, member.compressed) if zip64 else b""
@@ -206,7 +221,7 @@ def _local_header(member: _Member) -> bytes:
     return fixed + member.raw_name + extra
 
 
-def _read_member(sink: Sink, place: int) -> tuple[_Member, int]:
+def read_member(sink: Sink, place: int) -> tuple[ZipMember, int]:
     """The member whose local header is at `place`, and where it ends. Raises ValueError where there is none."""
     header = sink.read_at(place, LOCAL_HEADER.size)
     if len(header) < LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
@@ -215,11 +230,11 @@ def _read_member(sink: Sink, place: int) -> tuple[_Member, int]:
     rest = sink.read_at(place + LOCAL_HEADER.size, name_length + extra_length)
     if extra_length:
         *_, size, compressed = ZIP64_SIZES.unpack(rest[name_length:])
-    member = _Member(rest[:name_length].decode(), place, size, compressed, crc, time, date)
+    member = ZipMember(rest[:name_length].decode(), place, size, compressed, crc, time, date)
     return member, place + len(header) + len(rest) + compressed
 
 
-def _central_header(member: _Member) -> bytes:
+def central_header(member: ZipMember) -> bytes:
     """APPNOTE 4.3.12; what does not fit 32 bits is in the Zip64 extra field, in this order (4.5.3)."""
     values = (member.size, member.compressed, member.offset)
     large = [value for value in values if value >= LIMIT32]

@@ -9,8 +9,8 @@ from typing import Any
 
 from cases.deflate import Deflated
 from cases.label_bits import LabelVoxels
+from cases.label_colors import color_of
 from cases.models import Label, LabelType
-from cases.serializers.labels import color_of
 from exports import shapes
 from exports.contents import (
     Member,

@@ -249,11 +249,9 @@ def _description(number: int, segment: Segment) -> Any:
     from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
     from pydicom.sr.codedict import codes
 
-    # A Long String has no backslash, no control characters, and 64 characters at most (PS3.5 6.2).
-    label = re.sub(r"[\\\x00-\x1f\x7f]+", " ", segment.name).strip() or segment.identifier
     described = SegmentDescription(
         segment_number=number,
-        segment_label=label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…",
+        segment_label=segment_label(segment),
         # What a label is of, only its name says. This is the code that 3D Slicer gives to what has none.
         segmented_property_category=codes.SCT.Tissue,
         segmented_property_type=codes.SCT.Tissue,
@@ -262,6 +260,12 @@ def _description(number: int, segment: Segment) -> Any:
     )
     described.SegmentDescription = segment.name
     return described
+
+
+def segment_label(segment: Segment) -> str:
+    """A Long String has no backslash, no control characters, and 64 characters at most (PS3.5 6.2)."""
+    label = re.sub(r"[\\\x00-\x1f\x7f]+", " ", segment.name).strip() or segment.identifier
+    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
 
 
 def _complete(made: Dataset, first: Dataset, identity: str, moment: datetime, overlapping: bool) -> None:

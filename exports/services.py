@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from cases.models import Case, Project, Revision
 from cases.patients import projects_with_patient_info
@@ -15,6 +14,7 @@ from casestore.accounts.models import User
 from casestore.errors import BadRequest, InsufficientPrivilege, Problem
 from casestore.tasks.models import Task
 from casestore.tasks.services import create_task
+from exports.folders import folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,8 @@ def resolve(cases: Mapping[str, Case], wanted: Sequence[Wanted]) -> list[dict[st
             case__in=cases.values(), index__in={index for _, index in indexes}
         ).values_list("pk", "case__case_id", "index")
     }
-    folders = _folders(list(indexes), Counter(entry.case_id for entry in wanted))
+    mentions = Counter(entry.case_id for entry in wanted)
+    names = folders(list(indexes), {case_id for case_id, count in mentions.items() if count > 1})
     return [
         {
             "revision": keys[case_id, index],
@@ -101,7 +102,7 @@ def resolve(cases: Mapping[str, Case], wanted: Sequence[Wanted]) -> list[dict[st
             "project": cases[case_id].project_id,
             "folder": folder,
         }
-        for (case_id, index), folder in zip(indexes, folders, strict=True)
+        for (case_id, index), folder in zip(indexes, names, strict=True)
     ]
 
 
@@ -113,23 +114,3 @@ def check_download(user: User, task: Task) -> None:
     if not projects or projects - set(readable):
         raise InsufficientPrivilege('You do not have "read" privilege of this project.')
     check_format(user, projects, task.parameters)
-
-
-def _folders(entries: Sequence[tuple[str, int]], mentions: Counter[str]) -> list[str]:
-    """`<caseId>`, or `<caseId>-rev<index>` for a case that the request names more than once.
-
-    All different, also where small and capital letters are not told apart.
-    """
-    folders: dict[str, str] = {}
-    for case_id, index in entries:
-        folder = folder_name(case_id) + (f"-rev{index}" if mentions[case_id] > 1 else "")
-        while folder.casefold() in folders:
-            folder += "_"
-        folders[folder.casefold()] = folder
-    return list(folders.values())
-
-
-def folder_name(case_id: str) -> str:
-    """The id itself, except for characters that mean something in a path: imported ids are any string."""
-    name = quote(case_id, safe=" !#$&'()+,;=@[]{}~")
-    return name.replace(".", "%2E") if not name.strip(". ") or name == "manifest.json" else name

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import subprocess
 import sys
+import tarfile
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -84,8 +87,8 @@ SEGMENTATION = b"NRRD0004\ntype: uint16\ndimension: 4\nsizes: %d 1 1 1\n\nab"
 HOSTILE: list[tuple[str, dict[str, bytes], Callable[[bytearray], None]]] = [
     ("is not that of an export", {"manifest.json": nested()}, lambda data: None),
     ("data.json is of another case", {"a/data.json": nested()}, lambda data: None),
-    ("has 0 layers", {"a/vol000-label.seg.nrrd": SEGMENTATION % 0}, lambda data: None),
-    ("has 1000000000 layers", {"a/vol000-label.seg.nrrd": SEGMENTATION % 10**9}, lambda data: None),
+    ("claims 0 layers", {"a/vol000-label.seg.nrrd": SEGMENTATION % 0}, lambda data: None),
+    ("claims 1000000000 layers", {"a/vol000-label.seg.nrrd": SEGMENTATION % 10**9}, lambda data: None),
     ("cannot be read", {}, encrypted),
     ("cannot be read", {}, of_unknown_method),
 ]
@@ -95,10 +98,13 @@ HOSTILE: list[tuple[str, dict[str, bytes], Callable[[bytearray], None]]] = [
 def test_files_made_to_break_a_reader_are_told(
     tmp_path: Path, says: str, more: dict[str, bytes], change: Callable[[bytearray], None]
 ) -> None:
-    case = {"status": "packed", "folder": "a", "caseId": "a", "revisionDate": "", "files": [], "series": []}
+    case = {"status": "packed", "folder": "a", "caseId": "a", "files": [], "series": [], "revisionIndex": 0}
+    case |= {"revisionDate": "2024-01-01T00:00:00.000Z"}
+    options = {"labelPackType": "isolated", "mhdLineEnding": "lf", "compressionFormat": "zip"}
+    manifest = {"version": 1, "options": options, "cases": [case]}
     path = tmp_path / "archive.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, member in ({"manifest.json": json.dumps({"cases": [case]}).encode()} | more).items():
+        for name, member in ({"manifest.json": json.dumps(manifest).encode()} | more).items():
             archive.writestr(name, member)
     data = bytearray(path.read_bytes())
     change(data)
@@ -149,3 +155,54 @@ def test_exported_archives_verify(worker: Path, tmp_path: Path) -> None:
         assert verify(Path(default_storage.path(key))) == []
     assert Series.objects.get().stored_volume.element_type == "int16"
     assert image(1).pixel_array.shape == (4, 6)
+
+
+def tar_with(data: bytes, change: Callable[[tarfile.TarInfo], object], end: bytes = b"") -> bytes:
+    """The archive again, each member changed; `end` behind it."""
+    made = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=made, mode="wb", mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as target,
+        tarfile.open(fileobj=io.BytesIO(data)) as source,
+    ):
+        for info in source:
+            content = source.extractfile(info)
+            change(info)
+            target.addfile(info, content)
+    return made.getvalue() + end
+
+
+CONTAINERS: list[tuple[str, str, Callable[[bytes], bytes]]] = [
+    ("another owner, mode or time", "tgz", lambda data: tar_with(data, lambda info: setattr(info, "mode", 0o4755))),
+    ("another owner, mode or time", "tgz", lambda data: tar_with(data, lambda info: setattr(info, "uname", "mallory"))),
+    ("not the time of its revision", "tgz", lambda data: tar_with(data, lambda info: setattr(info, "mtime", 5))),
+    ("not the time of the newest", "tgz", lambda data: tar_with(data, lambda info: setattr(info, "mtime", 5))),
+    ("stays inside", "tgz", lambda data: tar_with(data, lambda info: setattr(info, "name", f"../{info.name}"))),
+    ("stays inside", "tgz", lambda data: tar_with(data, lambda info: setattr(info, "name", f"a\\{info.name}"))),
+    ("between its files, or behind", "tgz", lambda data: tar_with(data, lambda info: None)),
+    ("is no regular file", "tgz", lambda data: tar_with(data, lambda info: setattr(info, "type", tarfile.SYMTYPE))),
+    ("behind the end", "tgz", lambda data: data + gzip.compress(b"more")),
+    ("behind the end", "tgz", lambda data: data + b"\0"),
+    ("gzip header", "tgz", lambda data: data[:4] + b"\1" + data[5:]),
+    ("cannot be read", "tgz", lambda data: data[:-1]),
+    ("cannot be read", "tgz", lambda data: data[:-8] + bytes(4) + data[-4:]),
+    ("cannot be read", "zip", lambda data: b"more" + data),
+    ("something beside", "zip", lambda data: data[:-2] + b"\4\0more"),
+    ("mode or compression", "zip", lambda data: data.replace(b"\0\0\xa4\x81", b"\0\0\xff\x81")),
+    ("something beside", "zip", lambda data: data[:10] + b"\1\1" + data[12:]),
+]
+
+
+@pytest.mark.parametrize(("says", "kind", "change"), CONTAINERS)
+def test_what_is_odd_about_a_container_is_told(
+    world: World, cases: list[str], tmp_path: Path, says: str, kind: str, change: Callable[[bytes], bytes]
+) -> None:
+    _, data = packed(world, cases, compressionFormat=kind)
+    path = tmp_path / "archive"
+    path.write_bytes(change(data))
+    assert any(says in problem for problem in verify(path)), verify(path)
+
+
+def test_what_verifies_needs_no_database() -> None:
+    code = "import exports.verify, sys; sys.exit('django' in sys.modules or 'highdicom' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

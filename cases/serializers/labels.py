@@ -7,6 +7,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from cases.label_colors import COLOR
 from cases.models import LabelType
 from casestore.api.errors import problems_of
 from casestore.api.fields import (
@@ -25,7 +26,6 @@ MAX_POINTS = 100_000
 MAX_VOXELS_ALONG = 2**31 - 1
 
 SHA1 = re.compile(r"[0-9a-f]{40}\Z")
-COLOR = re.compile(r"#[0-9a-fA-F]{6}\Z")
 
 
 class ColorField(StrictCharField):
@@ -140,12 +140,6 @@ def problem_of(kind: str, place: dict[str, Any]) -> Problem | None:
         problem = next(problems_of(error.detail))
         return Problem(f"data.{problem.path}", problem.message)
     return None
-
-
-def color_of(data: dict[str, Any]) -> str | None:
-    """`#rrggbb`; None where the label has none, or something that is none."""
-    color = data.get("color")
-    return color if isinstance(color, str) and COLOR.match(color) else None
 
 
 class LabelSerializer(StrictSerializer):

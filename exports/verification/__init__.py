@@ -1,0 +1,1 @@
+"""What `exports.verify` checks an archive for. No Django, no database."""
