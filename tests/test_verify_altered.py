@@ -119,6 +119,8 @@ ISOLATED: list[tuple[str, Alter]] = [
     ("voxels instead of", at_byte("vol000-label000.raw", 0, 0)),
     ("different geometries", of_bytes("vol000-label000.mhd", b"ElementSpacing = 2", b"ElementSpacing = 3")),
     ("not a header as exports have it", of_bytes("vol000.mhd", b"CompressedData = False", b"CompressedData = True")),
+    ("not a header as exports have it", of_bytes("vol000.mhd", b"DimSize", b"DimSiz")),
+    ("not a header as exports have it", of_bytes("vol000.mhd", b"ElementSpacing = 2", b"ElementSpacing = two")),
     ("not that of its file", of_bytes("vol000.mhd", b"vol000.raw", b"vol001.raw")),
     ("describes another size", of_bytes("vol000.mhd", b"MET_SHORT", b"MET_CHAR")),
     ("has 8 slices", of_bytes("vol000.mhd", b"13 11 9", b"13 11 8")),
@@ -139,6 +141,8 @@ NRRD: list[tuple[str, Alter]] = [
     ("is not that of its labels", of_box("color", "#00ff00")),
     ("different geometries", of_bytes(".seg.nrrd", b"space origin: (", b"space origin: (1")),
     ("has not the size", of_bytes("vol000.nrrd", b"sizes: 13 11 9", b"sizes: 11 13 8")),
+    ("no header as exports have it", of_bytes("vol000.nrrd", b"sizes:", b"sises:")),
+    ("no header as exports have it", of_bytes("vol000.nrrd", b"type: int16", b"type: many")),
     ("means nothing to the format", said("options/labelPackType", "isolated")),
     ("no label has", at_byte(".seg.nrrd", -1, 9)),
 ]

@@ -36,6 +36,8 @@ NEEDED = {
     "dicom-seg": set[str](),
 }
 OPTIONAL = {"format", "labelValues", "rasterizeShapes"}
+# What numbers that are none, or missing, raise.
+NO_HEADER = (KeyError, ValueError, TypeError, struct.error)
 # More images than any volume has: a descriptor may claim any number.
 MAX_DEPTH = 2**20
 ELEMENT_TYPES = {name: kind for kind, name in mhd.ELEMENT_TYPES.items()}
@@ -225,7 +227,10 @@ def _volume(archive: Archive, name: str, numbers: Sequence[int], case: dict[str,
     file = found.get(f"{name}{ending}")
     if file is None:
         return [f"{name}{ending}"], (1, 1, depth), []
-    size, voxel = _nrrd(file.header) if ending == ".nrrd" else _nifti(file.header)
+    try:
+        size, voxel = _nrrd(file.header) if ending == ".nrrd" else _nifti(file.header)
+    except NO_HEADER:
+        return [f"{name}{ending}"], (1, 1, depth), [f"{name}{ending} has no header as exports have it."]
     wrong = size[2] != depth or file.size != len(file.header) + prod(size) * voxel
     return [f"{name}{ending}"], size, [f"{name}{ending} has not the size that its header and data.json say."] * wrong
 
@@ -256,30 +261,40 @@ def _meta_image(
         file = archive.found.get(path)
         if file is None or not path.endswith(".mhd") or not path.startswith((f"{name}.", f"{name}-label")):
             continue
-        fields = meta_fields(file.header)
-        data = archive.found.get(f"{path.removesuffix('.mhd')}.raw")
-        kind, channels = ELEMENT_TYPES[fields["ElementType"]], int(fields.get("ElementNumberOfChannels", "1"))
-        width, height, slices = (int(n) for n in fields["DimSize"].split())
-        axes = np.array(fields["TransformMatrix"].split(), float).reshape(3, 3)
-        header = mhd.header(
-            spacing=[float(n) for n in fields["ElementSpacing"].split()],
-            origin=[float(n) for n in fields["Offset"].split()],
-            direction=axes.T.ravel().tolist(),
-            size=(width, height, slices),
-            channels=channels,
-            element_type=kind,
-            data_file=f"{path.rpartition('/')[2].removesuffix('.mhd')}.raw",
-            line_ending=archive.options["mhdLineEnding"],
-        )
+        try:
+            header, here, needed = _made_again(path, file.header, archive.options["mhdLineEnding"])
+        except NO_HEADER:
+            header, here, needed = b"", (1, 1, depth), 0
         if header != file.header:
             wrong.append(f"{path} is not a header as exports have it, or not that of its file.")
-        if data is not None and data.size != width * height * slices * channels * np.dtype(kind).itemsize:
+        data = archive.found.get(f"{path.removesuffix('.mhd')}.raw")
+        if data is not None and data.size != needed:
             wrong.append(f"{path} describes another size than its data file has.")
+        fields = meta_fields(file.header)
         place = {key: fields.get(key, "") for key in ("TransformMatrix", "Offset", "ElementSpacing", "DimSize")}
         if path == f"{name}.mhd":
-            size, own = (width, height, slices), place
+            size, own = here, place
         elif place != own:
             wrong.append(f"{name} and its labels have different geometries.")
     if size[2] != depth:
         wrong.append(f"{name}.mhd has {size[2]} slices; its images are {depth}.")
     return size, wrong
+
+
+def _made_again(path: str, header: bytes, line_ending: str) -> tuple[bytes, tuple[int, int, int], int]:
+    """The header that its own numbers make; its size (x, y, z), and the bytes that its data file should have."""
+    fields = meta_fields(header)
+    kind, channels = ELEMENT_TYPES[fields["ElementType"]], int(fields.get("ElementNumberOfChannels", "1"))
+    width, height, depth = (int(n) for n in fields["DimSize"].split())
+    axes = np.array(fields["TransformMatrix"].split(), float).reshape(3, 3)
+    made = mhd.header(
+        spacing=[float(n) for n in fields["ElementSpacing"].split()],
+        origin=[float(n) for n in fields["Offset"].split()],
+        direction=axes.T.ravel().tolist(),
+        size=(width, height, depth),
+        channels=channels,
+        element_type=kind,
+        data_file=f"{path.rpartition('/')[2].removesuffix('.mhd')}.raw",
+        line_ending=line_ending,
+    )
+    return made, (width, height, depth), width * height * depth * channels * np.dtype(kind).itemsize
