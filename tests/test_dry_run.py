@@ -154,6 +154,20 @@ def test_a_dry_run_knows_frames_of_one_file(world: World, tmp_path: Path) -> Non
         assert "frames of a multi-frame file" in planned
 
 
+def test_a_dry_run_knows_a_frame_among_single_images(world: World, tmp_path: Path) -> None:
+    """Of its file the volume has one frame, which is not its first image."""
+    frames = np.zeros((2, 4, 6), np.int16)
+    write(image(1, frames, NumberOfFrames=2, Rows=4, Columns=6, **CT), tmp_path / "in" / "1.dcm")
+    for number in (3, 4):
+        write(image(number, **CT), tmp_path / "in" / f"{number}.dcm")
+    run(tmp_path / "in", spool=tmp_path)
+    label = box_label(world, np.ones((1, 2, 2), bool), [0, 0, 0], "a")
+    for volume in (PartialVolume(4, 2, -1), PartialVolume(4, 1, -3)):
+        planned, packed = outcomes(world, make_case(world, SERIES_UID, volume, [label]), format="dicom-seg")
+        assert planned == packed
+        assert "frames of a multi-frame file" in planned
+
+
 def test_a_dry_run_asks_the_database_no_more_for_more_rows(world: World, tmp_path: Path) -> None:
     phantom = write_phantom(tmp_path / "in", size=(13, 11, 9))
     run(tmp_path / "in", spool=tmp_path)

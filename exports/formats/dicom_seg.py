@@ -85,7 +85,8 @@ def _made(name: str, volume: Volume, job: Job, segments: Sequence[Segment], surv
 def _measured(volume: Volume, segments: Sequence[Segment], survey: Survey) -> Deflated:
     """As large as the segmentation will be, about. Opens only the first image. Raises CasestoreError."""
     extent = seg_dicom.extent_of(segments, survey, volume.size)
-    if len({image.file_id for image in volume.images}) != len(volume.images):
+    # Where only one frame of a file is used, its other frames tell.
+    if SeriesImage.objects.filter(file__in={image.file_id for image in volume.images}, frame__gt=0).exists():
         raise CasestoreError(dicom_sources.MULTI_FRAME)
     dicom_sources.check_planes([image.plane for image in volume.images])
     dicom_sources.check([_source(volume.images[0])])
