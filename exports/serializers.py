@@ -138,7 +138,7 @@ class PlannedCaseSerializer(serializers.Serializer):
 
 
 class PlanSerializer(serializers.Serializer):
-    """What an export would hold. Files are looked for and not read.
+    """What an export would hold. Files are looked for and not read through.
 
     The size of a DICOM SEG is an estimate, and so is that of each segmentation whose overlaps were not counted.
     """
