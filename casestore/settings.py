@@ -40,6 +40,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "casestore.api.middleware.no_nul",
     "casestore.api.middleware.known_length",
+    "casestore.api.middleware.no_length_of_304",
     "casestore.api.middleware.trailing_slash",
     "casestore.api.middleware.never_cache_api",
     "django.contrib.sessions.middleware.SessionMiddleware",

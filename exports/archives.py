@@ -34,16 +34,20 @@ ZIP64_SIZES = struct.Struct("<HHQQ")
 State = dict[str, Any]
 
 
-class Sink(Protocol):
+class Readable(Protocol):
+    """An archive, or what there is of it."""
+
+    def read_at(self, place: int, size: int) -> bytes:
+        """Fewer bytes where it ends."""
+        ...
+
+
+class Sink(Readable, Protocol):
     """Where an archive is written to. `position` counts its bytes."""
 
     position: int
 
     def write(self, data: Any) -> object: ...
-
-    def read_at(self, place: int, size: int) -> bytes:
-        """Of what was written; fewer bytes where it ends."""
-        ...
 
 
 class ArchiveWriter(Protocol):
@@ -221,13 +225,13 @@ def local_header(member: ZipMember) -> bytes:
     return fixed + member.raw_name + extra
 
 
-def read_member(sink: Sink, place: int) -> tuple[ZipMember, int]:
+def read_member(archive: Readable, place: int) -> tuple[ZipMember, int]:
     """The member whose local header is at `place`, and where it ends. Raises ValueError where there is none."""
-    header = sink.read_at(place, LOCAL_HEADER.size)
+    header = archive.read_at(place, LOCAL_HEADER.size)
     if len(header) < LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
         raise ValueError("What was written is no zip archive any more.")
     *_, time, date, crc, compressed, size, name_length, extra_length = LOCAL_HEADER.unpack(header)
-    rest = sink.read_at(place + LOCAL_HEADER.size, name_length + extra_length)
+    rest = archive.read_at(place + LOCAL_HEADER.size, name_length + extra_length)
     if extra_length:
         *_, size, compressed = ZIP64_SIZES.unpack(rest[name_length:])
     member = ZipMember(rest[:name_length].decode(), place, size, compressed, crc, time, date)

@@ -18,7 +18,7 @@ from cases.geometry import VolumeGeometry, volume_geometry
 from cases.image_numbers import PartialVolume
 from cases.label_bits import LabelVoxels, byte_length
 from cases.models import Label, LabelType, Revision, RevisionSeries, Series, SeriesImage, StoredVolume
-from cases.serializers.labels import place_of, problem_of
+from cases.serializers.labels import place_of, place_problem
 from cases.services.blobs import map_blob
 from cases.services.volumes import (
     DamagedFile,
@@ -208,7 +208,7 @@ def check_label(label: Label, volume: Volume) -> None:
     """
     if is_empty(label):
         return
-    problem = problem_of(label.type, place_of(label.type, label.data))
+    problem = place_problem(label.type, place_of(label.type, label.data))
     if problem is None and label.type == LabelType.VOXEL:
         problem = _voxel_problem(label, volume)
     if problem is not None:

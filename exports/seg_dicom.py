@@ -33,6 +33,10 @@ from exports.segments import Segment, Survey
 MAX_FRAMES = 10_000
 MAX_PIXEL_BYTES = 2**32 - 2
 LONGEST_LABEL = 64
+# What the headers of highdicom have beside names and identifiers, as measured: of a file, of each image that it refers
+# to, of each segment, of each frame of a label map and of a binary segmentation.
+FILE_BYTES, IMAGE_BYTES, SEGMENT_BYTES, FRAME_BYTES = 1900, 48, 186, (311, 345)
+CLASS_UID_BYTES = len("1.2.840.10008.5.1.4.1.1.2")
 MANUFACTURER = "casestore"
 SERIES_NUMBER = 9000
 
@@ -151,14 +155,13 @@ class Extent:
     pixel_bytes: int
 
     def size(self, instances: Sequence[str], segments: Sequence[Segment]) -> int:
-        """About how many bytes the file has, in all; `instances` are the SOP Instance UIDs of the images.
-
-        What highdicom says of each file, frame and segment was measured.
-        """
-        uids = sum(len(uid) + 25 for uid in instances)
-        frame = uids / len(instances) + (345 if self.element_type == "bit" else 311)
-        names = sum(len(segment.name.encode()) * 2 + 186 for segment in segments)
-        return round(1900 + 48 * len(instances) + 2 * uids + self.frames * frame + names) + self.pixel_bytes
+        """About how many bytes the file has, in all; `instances` are the SOP Instance UIDs of the images."""
+        # Each image is named twice, and once more by each frame on it; each segment has its name twice.
+        uids = sum(len(uid) + CLASS_UID_BYTES for uid in instances)
+        of_images = IMAGE_BYTES * len(instances) + 2 * uids
+        of_frames = self.frames * (uids / len(instances) + FRAME_BYTES[self.element_type == "bit"])
+        of_segments = sum(2 * len(segment.name.encode()) + SEGMENT_BYTES for segment in segments)
+        return round(FILE_BYTES + of_images + of_frames + of_segments) + self.pixel_bytes
 
 
 def extent_of(segments: Sequence[Segment], survey: Survey, size: Sequence[int]) -> Extent:

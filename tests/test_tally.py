@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exports.verification.tally import LabelVoxels
+from exports.verification.tally import VoxelCounter
 
 
 @given(
@@ -21,7 +21,7 @@ def test_tallies(seed: int, size: tuple[int, int, int], layers: int, kind: str, 
     width, height, depth = size
     values = np.array([0, 0, 1, 2, 255 if kind == "uint8" else 40_000], kind)
     voxels = np.random.default_rng(seed).choice(values, (depth, height, width, layers))
-    counted = LabelVoxels(size, np.dtype(kind).newbyteorder("<"), layers)
+    counted = VoxelCounter(size, np.dtype(kind).newbyteorder("<"), layers)
     data = voxels.astype(counted.dtype).tobytes()
     assert counted.bytes_expected == len(data)
     for start in range(0, len(data), step):
@@ -47,11 +47,11 @@ def test_tallies(seed: int, size: tuple[int, int, int], layers: int, kind: str, 
 @pytest.mark.parametrize(("size", "layers"), [((1, 1, 1), 0), ((1, 1, 1), 10**9), ((0, 1, 1), 1)])
 def test_files_that_claim_the_impossible(size: tuple[int, int, int], layers: int) -> None:
     with pytest.raises(ValueError, match="claims"):
-        LabelVoxels(size, np.dtype("u1"), layers)
+        VoxelCounter(size, np.dtype("u1"), layers)
 
 
 def test_noise_does_not_fill_the_memory() -> None:
-    noise = LabelVoxels((2**16, 2**4, 1), np.dtype("<u2"), 8)
+    noise = VoxelCounter((2**16, 2**4, 1), np.dtype("<u2"), 8)
     data = np.random.default_rng(1).integers(1, 2**16, 2**22).astype("<u2").tobytes()
     with pytest.raises(ValueError, match="more (different values|overlaps)"):
         noise.feed(data)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cases.models import Project
 from exports.services import Wanted
 from exports.verify import verify
 from tests.altering import Alter, altered, at_byte, exported, named, of_bytes, of_json, write
@@ -142,6 +143,7 @@ NRRD: list[tuple[str, Alter]] = [
     ("different geometries", of_bytes(".seg.nrrd", b"space origin: (", b"space origin: (1")),
     ("has not the size", of_bytes("vol000.nrrd", b"sizes: 13 11 9", b"sizes: 11 13 8")),
     ("no header as exports have it", of_bytes("vol000.nrrd", b"sizes:", b"sises:")),
+    ("no header as exports have it", of_bytes("vol000.nrrd", b"endian: little", b"endian: big")),
     ("no header as exports have it", of_bytes("vol000.nrrd", b"type: int16", b"type: many")),
     ("means nothing to the format", said("options/labelPackType", "isolated")),
     ("no label has", at_byte(".seg.nrrd", -1, 9)),
@@ -152,6 +154,8 @@ NIFTI: list[tuple[str, Alter]] = [
     ("is not that of labels of its volume", at_byte("-label.nii", 78, 77)),
     ("is not that of labels of its volume", at_byte("-label.nii", 68, 1)),
     ("has not the size", at_byte("vol000.nii", 42, 11)),
+    ("no header as exports have it", at_byte("vol000.nii", 344, 0)),
+    ("The two transforms of", at_byte("vol000.nii", 283, 0)),
     ("no label has", at_byte("-label.nii", -1, 9)),
     ("do not explain", said("cases/0/series/0/overlaps/0/voxelsPaintedOver", 3)),
 ]
@@ -203,8 +207,6 @@ def test_what_was_altered_is_told(world: World, tmp_path: Path, name: str) -> No
 
 
 def test_names_have_one_value_in_an_archive(world: World, tmp_path: Path) -> None:
-    from cases.models import Project
-
     Project.objects.update(label_values={"a": 300, "b": 7})
     one = np.ones((1, 2, 2), bool)
     labels = [box_label(world, one, [0, 0, 0], "a"), box_label(world, one, [4, 4, 0], "b")]

@@ -132,7 +132,7 @@ def place_of(kind: str, data: dict[str, Any]) -> dict[str, Any]:
     return {name: data[name] for name in sorted(SHAPES[kind].fields.keys() - LOOKS) if name in data}
 
 
-def problem_of(kind: str, place: dict[str, Any]) -> Problem | None:
+def place_problem(kind: str, place: dict[str, Any]) -> Problem | None:
     """The first thing that is wrong with what `place_of` gives: the data of imported labels may be anything."""
     try:
         SHAPES[kind].run_validation(place)

@@ -47,15 +47,21 @@ def no_nul(get_response: Handler) -> Handler:
 
 
 def known_length(get_response: Handler) -> Handler:
-    """A body without a length, which Django would silently take for an empty one, is refused (RFC 9110 15.5.12).
-
-    A 304 says none: 0, which Django gives it, would be the length of what is kept elsewhere (RFC 9110 8.6).
-    """
+    """A body without a length, which Django would silently take for an empty one, is refused (RFC 9110 15.5.12)."""
     refusal = LengthRequired("Send the body with a Content-Length; chunked ones are not taken here.")
 
     def middleware(request: HttpRequest) -> HttpResponse:
         if "Transfer-Encoding" in request.headers:
             return JsonResponse(body_of(refusal), status=refusal.status)
+        return get_response(request)
+
+    return middleware
+
+
+def no_length_of_304(get_response: Handler) -> Handler:
+    """The 0 that Django gives it would be the length of what the client has kept (RFC 9110 8.6)."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
         if response.status_code == 304:
             response.headers.pop("Content-Length", None)

@@ -1,24 +1,20 @@
-"""A manifest against the files that it is about: options, cases, folders, files, volumes."""
+"""A manifest against the files that it is about: options, cases, folders, and which files there are."""
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import zip_longest
-from math import prod
 from typing import Any
 
-import numpy as np
-
 from cases.image_numbers import PartialVolume
-from exports import mhd
 from exports.folders import folder_name, folders
 from exports.verification.labels import VolumeLabels
 from exports.verification.labels import problems as label_problems
-from exports.verification.reading import MANIFEST, Found, meta_fields, nrrd_fields
+from exports.verification.reading import MANIFEST, Found
+from exports.verification.volumes import volume_files
 
 VERSION = 1
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -36,14 +32,8 @@ NEEDED = {
     "dicom-seg": set[str](),
 }
 OPTIONAL = {"format", "labelValues", "rasterizeShapes"}
-# What numbers that are none, or missing, raise.
-NO_HEADER = (KeyError, ValueError, TypeError, struct.error)
 # More images than any volume has: a descriptor may claim any number.
 MAX_DEPTH = 2**20
-ELEMENT_TYPES = {name: kind for kind, name in mhd.ELEMENT_TYPES.items()}
-NRRD_TYPES = {"float": "float32"}
-# dim, and where bitpix is.
-NIFTI_DIMENSIONS, NIFTI_BITS = struct.Struct("<8h"), 72
 
 
 @dataclass(slots=True)
@@ -75,10 +65,11 @@ def problems(archive: Archive) -> Iterator[str]:
     if wrong:
         return
     yield from _folder_problems(cases)
-    promised = [file["name"] for case in cases for file in case.get("files", ())]
+    # A dict for its order and for finding names in it.
+    promised = dict.fromkeys(file["name"] for case in cases for file in case.get("files", ()))
     for name in sorted(found.keys() - {*promised, MANIFEST}):
         yield f"{name} is not in the manifest."
-    if [name for name in found if name in set(promised)] != [name for name in promised if name in found]:
+    if [name for name in found if name in promised] != [name for name in promised if name in found]:
         yield "The files stand in another order than in the manifest."
     if list(found)[-1] != MANIFEST:
         yield "manifest.json is not the last file."
@@ -160,7 +151,7 @@ def _case_problems(archive: Archive, case: dict[str, Any]) -> Iterator[str]:
     if told != [(n, s["seriesUid"], s["partialVolumeDescriptor"]) for n, s in zip(names, drawn, strict=True)]:
         yield f"The series of {folder} are not those of its data.json."
         return
-    expected = [f"{folder}/data.json"]
+    expected, listed = [f"{folder}/data.json"], [file["name"] for file in case["files"]]
     for series, its in zip(case["series"], drawn, strict=True):
         for kind in ("warnings", "seriesWarnings"):
             if not all(isinstance(warning, str) for warning in series[kind]):
@@ -168,15 +159,14 @@ def _case_problems(archive: Archive, case: dict[str, Any]) -> Iterator[str]:
         numbers = PartialVolume(*(its["partialVolumeDescriptor"][name] for name in ("start", "end", "delta"))).numbers()
         if len(numbers) > MAX_DEPTH:
             raise ValueError("a volume of so many images")
-        files, size, sentences = _volume(archive, f"{folder}/{series['volume']}", numbers, case)
-        yield from sentences
-        expected += files
-        volume = VolumeLabels(
-            f"{folder}/{series['volume']}", size, numbers, series, its["labels"], archive.options, found, archive.values
-        )
+        name = f"{folder}/{series['volume']}"
+        seen = volume_files(name, numbers, listed, archive.options, found)
+        yield from seen.wrong
+        expected += seen.names
+        volume = VolumeLabels(name, seen.size, numbers, series, its["labels"], archive.options, found, archive.values)
         expected += _label_files(volume)
         yield from label_problems(volume)
-    if expected != [file["name"] for file in case["files"]]:
+    if expected != listed:
         yield f"The files of {folder} are not those that its labels and the options ask for."
 
 
@@ -202,99 +192,3 @@ def _label_files(volume: VolumeLabels) -> list[str]:
     if volume.isolated:
         return [f"{name}{label['index']:03d}{ending}" for label in labels for ending in endings]
     return [f"{name}{ending}" for ending in endings] + ([f"{name}.json"] if volume.format == "nifti" else [])
-
-
-Volume = tuple[list[str], tuple[int, int, int], list[str]]
-
-
-def _volume(archive: Archive, name: str, numbers: Sequence[int], case: dict[str, Any]) -> Volume:
-    """The files of a volume, its size, and what is wrong with them."""
-    found, depth = archive.found, len(numbers)
-    if archive.format == "dicom-seg":
-        wanted = [f"{name}/{number:05d}.dcm" for number in numbers]
-        listed = {file["name"] for file in case["files"]}
-        # A file may hold several images; it has the number of the first of them.
-        files = [file for i, file in enumerate(wanted) if file in listed or i == 0]
-        segmentation = found.get(f"{name}-label.dcm")
-        made = None if segmentation is None else segmentation.segmentation
-        plane = (1, 1) if made is None else (made.columns, made.rows)
-        instances = [found[file].instance for file in files if file in found]
-        twice = len(set(instances)) != len(instances) or "" in instances
-        return files, (*plane, depth), [f"{name} holds a file twice, or one that is no DICOM file."] * twice
-    if archive.format == "mhd":
-        return [f"{name}.mhd", f"{name}.raw"], *_meta_image(archive, name, depth, case)
-    ending = ".nrrd" if archive.format == "nrrd" else ".nii"
-    file = found.get(f"{name}{ending}")
-    if file is None:
-        return [f"{name}{ending}"], (1, 1, depth), []
-    try:
-        size, voxel = _nrrd(file.header) if ending == ".nrrd" else _nifti(file.header)
-    except NO_HEADER:
-        return [f"{name}{ending}"], (1, 1, depth), [f"{name}{ending} has no header as exports have it."]
-    wrong = size[2] != depth or file.size != len(file.header) + prod(size) * voxel
-    return [f"{name}{ending}"], size, [f"{name}{ending} has not the size that its header and data.json say."] * wrong
-
-
-def _nrrd(header: bytes) -> tuple[tuple[int, int, int], int]:
-    """Size (x, y, z), and bytes of a voxel."""
-    fields = nrrd_fields(header)
-    sizes = [int(n) for n in fields["sizes"].split()]
-    width, height, depth = sizes[-3:]
-    kind = fields["type"]
-    return (width, height, depth), prod(sizes[:-3]) * np.dtype(NRRD_TYPES.get(kind, kind)).itemsize
-
-
-def _nifti(header: bytes) -> tuple[tuple[int, int, int], int]:
-    """Size (x, y, z), and bytes of a voxel."""
-    _, width, height, depth, *_ = NIFTI_DIMENSIONS.unpack_from(header, 40)
-    (bits,) = struct.unpack_from("<h", header, NIFTI_BITS)
-    return (width, height, depth), bits // 8
-
-
-def _meta_image(
-    archive: Archive, name: str, depth: int, case: dict[str, Any]
-) -> tuple[tuple[int, int, int], list[str]]:
-    """The header is the one that its own numbers make; those of labels say the same of where they are."""
-    size, wrong = (1, 1, depth), []
-    own: dict[str, str] = {}
-    for path in (file["name"] for file in case["files"]):
-        file = archive.found.get(path)
-        if file is None or not path.endswith(".mhd") or not path.startswith((f"{name}.", f"{name}-label")):
-            continue
-        try:
-            header, here, needed = _made_again(path, file.header, archive.options["mhdLineEnding"])
-        except NO_HEADER:
-            header, here, needed = b"", (1, 1, depth), 0
-        if header != file.header:
-            wrong.append(f"{path} is not a header as exports have it, or not that of its file.")
-        data = archive.found.get(f"{path.removesuffix('.mhd')}.raw")
-        if data is not None and data.size != needed:
-            wrong.append(f"{path} describes another size than its data file has.")
-        fields = meta_fields(file.header)
-        place = {key: fields.get(key, "") for key in ("TransformMatrix", "Offset", "ElementSpacing", "DimSize")}
-        if path == f"{name}.mhd":
-            size, own = here, place
-        elif place != own:
-            wrong.append(f"{name} and its labels have different geometries.")
-    if size[2] != depth:
-        wrong.append(f"{name}.mhd has {size[2]} slices; its images are {depth}.")
-    return size, wrong
-
-
-def _made_again(path: str, header: bytes, line_ending: str) -> tuple[bytes, tuple[int, int, int], int]:
-    """The header that its own numbers make; its size (x, y, z), and the bytes that its data file should have."""
-    fields = meta_fields(header)
-    kind, channels = ELEMENT_TYPES[fields["ElementType"]], int(fields.get("ElementNumberOfChannels", "1"))
-    width, height, depth = (int(n) for n in fields["DimSize"].split())
-    axes = np.array(fields["TransformMatrix"].split(), float).reshape(3, 3)
-    made = mhd.header(
-        spacing=[float(n) for n in fields["ElementSpacing"].split()],
-        origin=[float(n) for n in fields["Offset"].split()],
-        direction=axes.T.ravel().tolist(),
-        size=(width, height, depth),
-        channels=channels,
-        element_type=kind,
-        data_file=f"{path.rpartition('/')[2].removesuffix('.mhd')}.raw",
-        line_ending=line_ending,
-    )
-    return made, (width, height, depth), width * height * depth * channels * np.dtype(kind).itemsize

@@ -5,6 +5,7 @@ What an archive could say otherwise than it does (who owns a file, a comment, da
 
 from __future__ import annotations
 
+import os
 import stat
 import tarfile
 import zipfile
@@ -118,14 +119,11 @@ class _Readable:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.position = file.seek(0, 2)
+        self.size = file.seek(0, os.SEEK_END)
 
     def read_at(self, place: int, size: int) -> bytes:
         self._file.seek(place)
         return self._file.read(size)
-
-    def write(self, data: object) -> None:
-        raise NotImplementedError
 
 
 def _in_zip(file: BinaryIO, tell: Tell) -> Iterator[Member]:
@@ -144,7 +142,7 @@ def _in_zip(file: BinaryIO, tell: Tell) -> Iterator[Member]:
                 yield info.filename, Written(zip_time=(member.time, member.date)), content
             place, count = after, count + 1
     directory += archive_end(count, place, len(directory))
-    if raw.position != place + len(directory) or raw.read_at(place, len(directory)) != directory:
+    if raw.size != place + len(directory) or raw.read_at(place, len(directory)) != directory:
         tell("The directory of the zip archive is not that of an export, or there is something beside it.")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from cases.geometry import IDENTITY, VolumeGeometry
 from cases.label_bits import LabelVoxels
 from cases.label_colors import color_of
 from cases.label_dictionary import MAX_VALUE
@@ -24,12 +22,12 @@ from exports.segments import ExportedLabel, Segment, Survey, segments_of
 from exports.shapes import KINDS
 from exports.verification.reading import Found, nrrd_fields
 from exports.verification.tally import Key, Tally
+from exports.verification.volumes import NO_GEOMETRY, without_geometry
 
 VOXEL = "voxel"
 NOTHING = LabelVoxels(b"", (0, 0, 0), (0, 0, 0))
 NIFTI_LABEL = 1002
 NIFTI_CODES = {"uint8": (2, 8), "uint16": (512, 16)}
-GEOMETRY_LINES = re.compile(rb"^space (directions|origin): .*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +262,8 @@ def _nrrd_problems(volume: VolumeLabels, segments: Sequence[Segment]) -> Iterato
     tallies = [file.voxels.found.get((layer, s.value)) for layer, s in zip(layers, segments, strict=True)]
     boxes = tuple(None if tally is None else tuple(tally.box) for tally in tallies)
     survey = Survey({}, {}, boxes, np.zeros((0, 0), bool), {}, layers)  # type: ignore[arg-type]  # six numbers each
-    geometry = VolumeGeometry((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY)
-    header = seg_nrrd.header(geometry=geometry, size=volume.size, segments=segments, survey=survey)
-    if GEOMETRY_LINES.sub(b"", header) != GEOMETRY_LINES.sub(b"", file.header):
+    header = seg_nrrd.header(geometry=NO_GEOMETRY, size=volume.size, segments=segments, survey=survey)
+    if without_geometry(header) != without_geometry(file.header):
         yield f"The header of {name} is not that of its labels."
     ours, its = nrrd_fields(file.header), nrrd_fields(image.header)
     for field in ("space directions", "space origin"):

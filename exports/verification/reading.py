@@ -8,15 +8,14 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
-from tempfile import TemporaryFile
-from typing import IO, Any
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 
 from exports.verification.container import CHUNK, Written
 from exports.verification.segmentation import Segmentation, instance_of, read_segmentation
-from exports.verification.tally import LabelVoxels
+from exports.verification.tally import VoxelCounter
 
 MANIFEST = "manifest.json"
 MAX_JSON = 64 * 2**20
@@ -26,6 +25,8 @@ NIFTI_HEADER = 352
 NIFTI_TYPES = {2: "uint8", 512: "uint16"}
 META_TYPES = {"MET_UCHAR": "uint8", "MET_USHORT": "uint16"}
 LABELS = "-label"
+# Larger DICOM files lie in the temporary folder while they are looked at.
+IN_MEMORY = 2**22
 PLACE = ("voxels", "origin", "size", "color")
 
 
@@ -38,7 +39,7 @@ class Found:
     written: Written
     header: bytes = b""
     document: Any = None
-    voxels: LabelVoxels | None = None
+    voxels: VoxelCounter | None = None
     segmentation: Segmentation | None = None
     instance: str = ""
 
@@ -74,15 +75,9 @@ def _reader(name: str, last: str, seen: Mapping[str, Found]) -> Iterator[Reader]
         yield _voxels(_of_meta_image(name, seen), b"")
     elif last.endswith((".nii", ".nrrd")):
         yield _headed(name, is_label)
-    elif last.endswith(".dcm") and is_label:
-        with TemporaryFile(prefix="casestore-") as copy:
-            yield copy.write, lambda found: setattr(found, "segmentation", read_segmentation(copy))
     elif last.endswith(".dcm"):
-        head = bytearray()
-        yield (
-            lambda chunk: head.extend(chunk[: MAX_HEADER - len(head)]),
-            lambda found: setattr(found, "instance", instance_of(BytesIO(head))),
-        )
+        with SpooledTemporaryFile(IN_MEMORY, prefix="casestore-") as copy:
+            yield copy.write, lambda found: _read_dicom(cast(BinaryIO, copy), is_label, found)
     else:
         yield lambda chunk: None, lambda found: None
 
@@ -96,6 +91,13 @@ def _text(name: str, limit: int, keep: Callable[[Found, bytes], object]) -> Read
         data.extend(chunk)
 
     return feed, lambda found: keep(found, bytes(data))
+
+
+def _read_dicom(copy: BinaryIO, is_label: bool, found: Found) -> None:
+    if is_label:
+        found.segmentation = read_segmentation(copy)
+    else:
+        found.instance = instance_of(copy)
 
 
 def _parsed(data: bytes) -> Any:
@@ -134,7 +136,7 @@ def _case_in(data: bytes) -> Any:
         return None
 
 
-def _of_meta_image(name: str, seen: Mapping[str, Found]) -> LabelVoxels | None:
+def _of_meta_image(name: str, seen: Mapping[str, Found]) -> VoxelCounter | None:
     header = seen.get(f"{name.removesuffix('.raw')}.mhd")
     fields = {} if header is None else meta_fields(header.header)
     kind, size = META_TYPES.get(fields.get("ElementType", "")), fields.get("DimSize", "").split()
@@ -146,12 +148,12 @@ def meta_fields(header: bytes) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in lines}
 
 
-def _expected(kind: str, size: list[int], layers: int = 1) -> LabelVoxels:
+def _expected(kind: str, size: list[int], layers: int = 1) -> VoxelCounter:
     width, height, depth = size
-    return LabelVoxels((width, height, depth), np.dtype(kind).newbyteorder("<"), layers)
+    return VoxelCounter((width, height, depth), np.dtype(kind).newbyteorder("<"), layers)
 
 
-def _voxels(voxels: LabelVoxels | None, header: bytes) -> Reader:
+def _voxels(voxels: VoxelCounter | None, header: bytes) -> Reader:
     def result(found: Found) -> None:
         found.header, found.voxels = header, voxels
 
@@ -182,7 +184,7 @@ def _headed(name: str, is_label: bool) -> Reader:
     return feed, lambda found: None if reader is None else reader[1](found)
 
 
-def _of_nifti(header: bytes) -> LabelVoxels | None:
+def _of_nifti(header: bytes) -> VoxelCounter | None:
     dimensions = struct.unpack_from("<8h", header, 40)
     kind = NIFTI_TYPES.get(struct.unpack_from("<h", header, 70)[0])
     return None if kind is None or dimensions[0] != 3 else _expected(kind, list(dimensions[1:4]))
@@ -193,7 +195,7 @@ def nrrd_fields(header: bytes) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in lines if ": " in line and ":=" not in line)
 
 
-def _of_nrrd(header: bytes) -> LabelVoxels | None:
+def _of_nrrd(header: bytes) -> VoxelCounter | None:
     fields = nrrd_fields(header)
     kind, size = fields.get("type"), [int(n) for n in fields.get("sizes", "").split()]
     if kind is None or kind not in NIFTI_TYPES.values() or len(size) not in {3, 4}:

@@ -13,8 +13,13 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 
-from exports.verification.tally import LabelVoxels, Tally
+from cases.dicom.errors import DicomRefused
+from cases.dicom.source import open_header
+from exports.verification.tally import Tally, VoxelCounter
 
+SOP_INSTANCE_UID = 0x00080018
+# Larger images are not stored.
+MAX_PIXELS = 2**30
 # So many numbers are multiplied at a time; more segments than that are on no image.
 PORTION = 2**22
 MAX_ON_IMAGE = 2**11
@@ -40,10 +45,13 @@ class Segmentation:
     is_padded: bool = False
 
 
-def instance_of(head: BinaryIO) -> str:
-    """The SOP Instance UID of an original image, of which the beginning is given."""
-    dataset = pydicom.dcmread(head, force=True, stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
-    return str(dataset.get("SOPInstanceUID", ""))
+def instance_of(file: BinaryIO) -> str:
+    """The SOP Instance UID of an original image; empty where it is no DICOM file."""
+    try:
+        with open_header(file, [SOP_INSTANCE_UID]) as (dataset, _):
+            return str(dataset.get("SOPInstanceUID", ""))
+    except DicomRefused:
+        return ""
 
 
 def read_segmentation(file: IO[bytes]) -> Segmentation:
@@ -55,6 +63,8 @@ def read_segmentation(file: IO[bytes]) -> Segmentation:
     start = file.tell()
     rows, columns, count = int(dataset.Rows), int(dataset.Columns), int(dataset.NumberOfFrames)
     bits = int(dataset.BitsAllocated)
+    if rows * columns > MAX_PIXELS:
+        raise ValueError("A DICOM SEG has larger images than any export.")
     items = dataset.PerFrameFunctionalGroupsSequence
     end = start + (rows * columns * count * bits + 7) // 8
     if bits not in {1, 8, 16} or min(rows, columns, count) < 1 or len(items) != count or not 0 <= size - end < 2:
@@ -97,7 +107,7 @@ def _segment_of(item: Dataset, dataset: Dataset) -> int:
 def _read_label_map(file: IO[bytes], start: int, found: Segmentation, dtype: np.dtype) -> None:
     file.seek(start)
     for uid in found.frames:
-        frame = LabelVoxels((found.columns, found.rows, 1), dtype)
+        frame = VoxelCounter((found.columns, found.rows, 1), dtype)
         frame.feed(file.read(frame.bytes_expected))
         for (_, number), tally in frame.found.items():
             _add(found, number, uid, tally)
@@ -113,7 +123,7 @@ def _read_binary(file: IO[bytes], start: int, found: Segmentation, numbers: list
     on_image: dict[str, list[int]] = defaultdict(list)
     for i, (uid, number) in enumerate(zip(found.frames, numbers, strict=True)):
         on_image[uid].append(i)
-        frame = LabelVoxels((found.columns, found.rows, 1), np.dtype("u1"))
+        frame = VoxelCounter((found.columns, found.rows, 1), np.dtype("u1"))
         frame.feed(_bits(file, start, found, i).tobytes())
         for tally in frame.found.values():
             _add(found, number, uid, tally)

@@ -29,7 +29,7 @@ class Tally:
 
 
 @dataclass(slots=True)
-class LabelVoxels:
+class VoxelCounter:
     """Voxels (x fastest, before it the layers) of a volume of `size` (x, y, z), as they come.
 
     `shared` counts the voxels that two keys both have, the lesser layer first.

@@ -11,7 +11,7 @@ from exports.verify import verify
 
 
 class Command(BaseCommand):
-    help = "Checks files, digests, geometries and label voxels of exported archives against their manifests."
+    help = "Checks all that exported archives say of themselves."
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
