@@ -14,20 +14,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cases.image_numbers import PartialVolume
 from cases.models import Series
 from casestore.embedded.places import ROOT
 from casestore.tasks.models import Task
 from exports.verify import verify
-from tests.dicom import SERIES_UID, image, write_series
+from tests.altering import exported, write
+from tests.dicom import SERIES_UID, buffer, image, write_series
 from tests.packing import files, labels, packed
 from tests.test_export import export, make_case
 from tests.test_import import run
-from tests.world import World, make_world
+from tests.world import World, make_world, voxel_label
 
 TAMPERED: list[tuple[str, Callable[[dict[str, bytes]], None]]] = [
     ("has another SHA-256", lambda f: f.update({first(f, "vol000.raw"): bytes(192)})),
@@ -150,8 +153,8 @@ def test_exported_archives_verify(worker: Path, tmp_path: Path) -> None:
     run(tmp_path / "in", spool=tmp_path)
     case = make_case(world, SERIES_UID, PartialVolume(1, 4, 1), labels(world))
     for options in ({"labelPackType": "combined", "compressionFormat": "zip"}, {}):
-        exported = export(world, tmp_path, [case], **options)
-        key = Task.objects.get(task_id=exported.task["taskId"]).result_key
+        done = export(world, tmp_path, [case], **options)
+        key = Task.objects.get(task_id=done.task["taskId"]).result_key
         assert verify(Path(default_storage.path(key))) == []
     assert Series.objects.get().stored_volume.element_type == "int16"
     assert image(1).pixel_array.shape == (4, 6)
@@ -206,3 +209,24 @@ def test_what_is_odd_about_a_container_is_told(
 def test_what_verifies_needs_no_database() -> None:
     code = "import exports.verify, sys; sys.exit('django' in sys.modules or 'highdicom' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["without preamble", "deflated", "with a long header"])
+def test_originals_of_every_kind_verify(world: World, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "in").mkdir()
+    for number in (1, 2):
+        dataset = image(number, SOPClassUID="1.2.840.10008.5.1.4.1.1.2", FrameOfReferenceUID="1.2.9")
+        if kind == "deflated":
+            dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        if kind == "with a long header":
+            # Sorts before the UIDs of its series.
+            dataset.add_new(0x00090010, "LO", "casestore")
+            dataset.add_new(0x00091001, "OB", bytes(10**5))
+        whole = buffer(dataset).read()
+        (tmp_path / "in" / f"{number}.dcm").write_bytes(whole[132:] if kind == "without preamble" else whole)
+    run(tmp_path / "in", spool=tmp_path)
+    box = world.blob(np.ones((2, 2, 2), bool))
+    case = make_case(world, SERIES_UID, PartialVolume(2, 1, -1), [voxel_label(box, [1, 1, 0], [2, 2, 2])])
+    data = exported(world, [case], format="dicom-seg")
+    assert f"{case}/vol000-label.dcm" in files(data)
+    assert verify(write(tmp_path / "archive", data)) == []

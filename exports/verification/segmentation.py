@@ -17,7 +17,8 @@ from cases.dicom.errors import DicomRefused
 from cases.dicom.source import open_header
 from exports.verification.tally import Tally, VoxelCounter
 
-SOP_INSTANCE_UID = 0x00080018
+# The second tells a file without preamble from one that is not DICOM.
+IDENTITY_TAGS = (0x00080018, 0x0020000E)
 # Larger images are not stored.
 MAX_PIXELS = 2**30
 # So many numbers are multiplied at a time; more segments than that are on no image.
@@ -48,7 +49,7 @@ class Segmentation:
 def instance_of(file: BinaryIO) -> str:
     """The SOP Instance UID of an original image; empty where it is no DICOM file."""
     try:
-        with open_header(file, [SOP_INSTANCE_UID]) as (dataset, _):
+        with open_header(file, IDENTITY_TAGS) as (dataset, _):
             return str(dataset.get("SOPInstanceUID", ""))
     except DicomRefused:
         return ""
