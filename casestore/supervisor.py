@@ -139,9 +139,9 @@ def prepare_child() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKS_TO_STOP)
 
 
-def adopt_orphans() -> None:
-    """Makes the children of a child that dies ours, so that their end can be waited for (prctl(2))."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+def adopt_orphans(yes: bool = True) -> None:
+    """Makes the children of a child that dies ours, so that their end can be waited for (prctl(2)), or no more."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(yes))
 
 
 @contextlib.contextmanager
@@ -232,6 +232,8 @@ def run() -> NoReturn:
 
 def revive_servers(places: Places, embedded: Sequence[str], told: str) -> str:
     """Starts servers again that have died; a disk that is full now may have room later. What went wrong, said once."""
+    # As at first, they belong to nobody: as ours they would be zombies when they die again.
+    adopt_orphans(False)
     try:
         for name in revive(places.home, embedded):
             say(f"The {name} died and is started again; see {places.log}.")
@@ -240,6 +242,8 @@ def revive_servers(places: Places, embedded: Sequence[str], told: str) -> str:
             say(str(error))
         time.sleep(2.0)
         return str(error)
+    finally:
+        adopt_orphans()
     return ""
 
 

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +113,18 @@ def is_alive(number: int) -> bool:
     except OSError:
         return False
     return state.rpartition(")")[2].split()[0] not in {"Z", "X"}
+
+
+def is_taken(number: int) -> bool:
+    """Whether a process has this number, be it a zombie."""
+    return Path(f"/proc/{number}").exists()
+
+
+def running() -> Iterator[int]:
+    """The numbers of all processes."""
+    for name in os.listdir("/proc"):
+        if name.isdigit() and is_alive(int(name)):
+            yield int(name)
 
 
 def command_line(number: int) -> str:

@@ -16,7 +16,16 @@ from urllib.parse import quote
 import psycopg
 
 from casestore.embedded import privileges
-from casestore.embedded.daemons import Daemon, is_alive, read_pid, relative, server_environment
+from casestore.embedded.daemons import (
+    Daemon,
+    command_line,
+    is_alive,
+    is_taken,
+    read_pid,
+    relative,
+    running,
+    server_environment,
+)
 from casestore.embedded.errors import EmbeddedError
 from casestore.embedded.places import Places
 
@@ -215,15 +224,20 @@ class Postgres:
         return True
 
     def clear_stale(self) -> None:
-        """Removes a crashed server's note when its number now belongs to another program.
+        """Removes a crashed server's note when its number now belongs to another program, or to a zombie.
 
-        Otherwise PostgreSQL would think itself running. When the number is free it sees for itself.
+        Otherwise PostgreSQL would think itself running. When the number is free it sees for itself. As long as a
+        process that the crashed server started lives, the note stays: PostgreSQL finds their shared memory by it.
         """
         notes = [self.data / "postmaster.pid", self.sockets / f".s.PGSQL.{PORT}.lock"]
         for path in notes:
             number = read_pid(path)
-            if number and is_alive(number) and not self.daemon.is_ours(number):
+            if number and is_taken(number) and not self.daemon.is_ours(number) and not self.leaves_children():
                 path.unlink()
+
+    def leaves_children(self) -> bool:
+        title = f"postgres: {self.name}:"
+        return any(command_line(number).startswith(title) for number in running())
 
     def stop(self) -> None:
         number = self.pid()
