@@ -17,11 +17,9 @@ import pytest
 import SimpleITK as sitk
 from pydicom import dcmread
 
-from cases import label_bits
 from cases.demo.phantom import write_phantom
 from cases.image_numbers import PartialVolume
 from cases.models import Series, SeriesImage
-from casestore.tasks.models import Task
 from tests.dicom import SERIES_UID, image, write_series
 from tests.test_import import run, wait
 from tests.world import PROJECT, World, make_world, revision, voxel_label
@@ -404,42 +402,3 @@ def test_a_missing_file_ends_in_an_error_that_says_so(worker: Path, tmp_path: Pa
     )
     assert client.get(f"/api/tasks/{task['taskId']}/download").status_code == 409
     assert SeriesImage.objects.count() == 0
-
-
-@pytest.mark.parametrize(
-    ("change", "status"),
-    [
-        ({"caseIds": []}, 400),
-        ({"caseIds": ["x"] * 101}, 400),
-        ({"caseIds": "CASE"}, 400),
-        ({"caseIds": [7]}, 400),
-        ({"caseIds": [{"caseId": "CASE", "revisionIndex": 1}]}, 400),
-        ({"caseIds": [{"caseId": "CASE", "revisionIndex": -2}]}, 400),
-        ({"caseIds": [{"caseId": "CASE", "revisionIndex": 0.5}]}, 400),
-        ({"caseIds": [{"caseId": "CASE", "revisionIndex": True}]}, 400),
-        ({"caseIds": [{"caseId": "CASE", "index": 0}]}, 400),
-        ({"caseIds": ["unknown"]}, 404),
-        ({"caseIds": ["CASE", "HIDDEN"]}, 401),
-        ({"labelPackType": "both"}, 400),
-        ({"mhdLineEnding": "cr"}, 400),
-        ({"compressionFormat": "rar"}, 400),
-        ({"extra": 1}, 400),
-    ],
-)
-def test_what_is_refused_makes_no_task(world: World, change: dict[str, Any], status: int) -> None:
-    world.series()
-    world.series("9.9", domain="sirius.example")
-    case, hidden = world.case(), world.case("9.9", project="01other0project00000000000")
-    text = json.dumps({"caseIds": ["CASE"]} | change)
-    body = json.loads(text.replace("CASE", case.case_id).replace("HIDDEN", hidden.case_id))
-    answer = world.client("annotator").post("/api/cases/export-mhd", body)
-    assert answer.status_code == status, answer.content
-    assert answer.json()["error"]
-    assert not Task.objects.exists()
-
-
-def test_label_bits_are_the_contracts() -> None:
-    """The bits that tests draw with are checked here against the contract's own words, not our own code."""
-    assert label_bits.pack(np.array([[[1, 0, 0], [0, 0, 1]], [[0, 1, 1], [0, 0, 0]]])) == bytes(
-        [0b10000101, 0b10000000]
-    )

@@ -313,3 +313,35 @@ def test_the_admin_checks_label_values(world: World, client: Any) -> None:
         answer = client.post(address, data | inlines | {"label_values": json.dumps(values)})
         assert answer.status_code == status, answer.content
     assert Project.objects.get(project_id=PROJECT).label_values == {"liver": 9}
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"caseIds": []}, 400),
+        ({"caseIds": ["x"] * 101}, 400),
+        ({"caseIds": "CASE"}, 400),
+        ({"caseIds": [7]}, 400),
+        ({"caseIds": [{"caseId": "CASE", "revisionIndex": 1}]}, 400),
+        ({"caseIds": [{"caseId": "CASE", "revisionIndex": -2}]}, 400),
+        ({"caseIds": [{"caseId": "CASE", "revisionIndex": 0.5}]}, 400),
+        ({"caseIds": [{"caseId": "CASE", "revisionIndex": True}]}, 400),
+        ({"caseIds": [{"caseId": "CASE", "index": 0}]}, 400),
+        ({"caseIds": ["unknown"]}, 404),
+        ({"caseIds": ["CASE", "HIDDEN"]}, 401),
+        ({"labelPackType": "both"}, 400),
+        ({"mhdLineEnding": "cr"}, 400),
+        ({"compressionFormat": "rar"}, 400),
+        ({"extra": 1}, 400),
+    ],
+)
+def test_what_is_refused_of_the_published_body_makes_no_task(world: World, change: dict[str, Any], status: int) -> None:
+    world.series()
+    world.series("9.9", domain="sirius.example")
+    case, hidden = world.case(), world.case("9.9", project="01other0project00000000000")
+    text = json.dumps({"caseIds": ["CASE"]} | change)
+    body = json.loads(text.replace("CASE", case.case_id).replace("HIDDEN", hidden.case_id))
+    answer = world.client("annotator").post("/api/cases/export-mhd", body)
+    assert answer.status_code == status, answer.content
+    assert answer.json()["error"]
+    assert not Task.objects.exists()

@@ -53,3 +53,8 @@ def test_paint_touches_only_what_is_set() -> None:
     assert (slice_ == 7).sum() == 18
     paint(slice_, 0, LabelVoxels(b"", (0, 0, 0), (0, 0, 0)), 1)
     assert (slice_ == 1).sum() == 0
+
+
+def test_label_bits_are_the_contracts() -> None:
+    """The bits that tests draw with are checked here against the contract's own words, not our own code."""
+    assert pack(np.array([[[1, 0, 0], [0, 0, 1]], [[0, 1, 1], [0, 0, 0]]])) == bytes([0b10000101, 0b10000000])
